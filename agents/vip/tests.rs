@@ -1,0 +1,642 @@
+use std::net::IpAddr;
+
+use host::net::{AddressFlags, ArpForm, LinkState, Mac};
+use host::testing::{Fault, Script, Tables};
+use ocf::Exit;
+use ocf::testing::{act, conformance};
+
+use crate::vip::Vip;
+
+/// A machine with two interfaces, each on a network of its own.
+fn machine() -> Script {
+    let script = Script::empty();
+    script.network().edit(|tables| {
+        let lo = tables.add_loopback();
+        let (eth0, eth1) = (tables.add_link("eth0"), tables.add_link("eth1"));
+        tables
+            .addresses
+            .push(host::net::Address::new(ip("127.0.0.1"), 8, lo));
+        tables.add_route("192.0.2.0/24", eth0, 0);
+        tables.add_route("198.51.100.0/24", eth1, 0);
+        tables.add_route("2001:db8::/64", eth0, 0);
+    });
+    script
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn edit<T>(script: &Script, edit: impl FnOnce(&mut Tables) -> T) -> T {
+    script.network().edit(edit)
+}
+
+/// The addresses, as `ip/prefix interface label`.
+fn addresses(script: &Script) -> Vec<String> {
+    edit(script, |tables| {
+        let name = |index| {
+            tables
+                .links
+                .iter()
+                .find(|link| link.index == index)
+                .unwrap()
+                .name
+                .clone()
+        };
+        let line = |address: &host::net::Address| {
+            format!(
+                "{address} {} {}",
+                name(address.link),
+                address.label.as_deref().unwrap_or("-")
+            )
+        };
+        tables
+            .addresses
+            .iter()
+            .filter(|address| !address.ip.is_loopback())
+            .map(line)
+            .collect()
+    })
+}
+
+fn reason(script: &Script, action: &str, params: &[(&str, &str)], exit: Exit) -> String {
+    let outcome = act::<Vip>(script, action, params);
+    assert_eq!(outcome.exit, exit, "{action} {params:?}: {outcome:?}");
+    outcome.reason.unwrap_or_default()
+}
+
+fn ok(script: &Script, action: &str, params: &[(&str, &str)]) {
+    reason(script, action, params, Exit::Success);
+}
+
+const V4: &[(&str, &str)] = &[("ip", "192.0.2.7")];
+const V6: &[(&str, &str)] = &[("ip", "2001:db8::7")];
+
+#[test]
+fn conforms_with_an_ipv4_address() {
+    conformance::<Vip>(machine, V4);
+}
+
+#[test]
+fn conforms_with_everything_configured() {
+    let params = [
+        ("ip", "192.0.2.7"),
+        ("nic", "eth0"),
+        ("cidr_netmask", "25"),
+        ("iflabel", "vip"),
+        ("run_arping", "true"),
+        ("arp_count_refresh", "1"),
+        ("kill_connections", "true"),
+    ];
+    conformance::<Vip>(machine, &params);
+}
+
+#[test]
+fn conforms_with_an_ipv6_address() {
+    conformance::<Vip>(
+        machine,
+        &[("ip", "2001:db8::7"), ("lvs_ipv6_addrlabel", "true")],
+    );
+}
+
+#[test]
+fn conforms_where_the_address_moves_to_and_from_the_loopback_interface() {
+    let with_loopback = || {
+        let script = machine();
+        edit(&script, |tables| {
+            let mut address = host::net::Address::new(ip("192.0.2.7"), 32, 1);
+            (address.scope, address.label) = (254, Some("lo".into()));
+            address.flags.0 = AddressFlags::PERMANENT;
+            tables.addresses.push(address);
+        });
+        script
+    };
+    conformance::<Vip>(
+        with_loopback,
+        &[
+            ("ip", "192.0.2.7"),
+            ("lvs_support", "true"),
+            ("nic", "eth0"),
+        ],
+    );
+}
+
+#[test]
+fn conforms_in_a_network_namespace() {
+    let with_namespace = || {
+        let script = machine();
+        script.network().edit_in("blue", |tables| {
+            let link = tables.add_link("eth0");
+            tables.add_route("192.0.2.0/24", link, 0);
+        });
+        script
+    };
+    conformance::<Vip>(
+        with_namespace,
+        &[("ip", "192.0.2.7"), ("network_namespace", "blue")],
+    );
+}
+
+#[test]
+fn start_finds_interface_prefix_and_broadcast() {
+    let script = machine();
+    ok(&script, "start", V4);
+    assert_eq!(addresses(&script), ["192.0.2.7/24 eth0 eth0"]);
+    edit(&script, |tables| {
+        let address = tables
+            .addresses
+            .iter()
+            .find(|address| address.ip == ip("192.0.2.7"))
+            .unwrap();
+        assert_eq!(address.broadcast.unwrap().to_string(), "192.0.2.255");
+    });
+}
+
+#[test]
+fn monitor_needs_no_route() {
+    let script = machine();
+    ok(&script, "start", V4);
+    edit(&script, |tables| tables.routes.clear());
+    ok(&script, "monitor", V4);
+    ok(&script, "stop", V4);
+    assert!(addresses(&script).is_empty());
+}
+
+#[test]
+fn another_prefix_label_or_interface_is_a_failure_and_goes_with_a_stop() {
+    let table: [(&[(&str, &str)], &str); 3] = [
+        (
+            &[("ip", "192.0.2.7"), ("cidr_netmask", "25")],
+            "192.0.2.7 on eth0 has prefix length 24, expected 25",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("iflabel", "x")],
+            "192.0.2.7 on eth0 has label eth0, expected eth0:x",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("nic", "eth1")],
+            "192.0.2.7 is on eth0, expected on eth1",
+        ),
+    ];
+    for (params, expected) in table {
+        let script = machine();
+        ok(&script, "start", V4);
+        assert_eq!(reason(&script, "monitor", params, Exit::Generic), expected);
+        let mut probe = ocf::testing::call("monitor", Default::default());
+        probe.params = params
+            .iter()
+            .map(|(a, b)| (a.to_string(), b.to_string()))
+            .collect();
+        probe.meta.clear();
+        let outcome = ocf::execute::<Vip>(&probe, &script.host(std::time::Duration::from_secs(20)));
+        assert_eq!(outcome.exit, Exit::Generic, "a probe too");
+        ok(&script, "stop", params);
+        assert!(addresses(&script).is_empty(), "{params:?}");
+    }
+}
+
+#[test]
+fn start_replaces_what_is_there_in_another_form() {
+    let script = machine();
+    ok(&script, "start", V4);
+    ok(
+        &script,
+        "start",
+        &[
+            ("ip", "192.0.2.7"),
+            ("cidr_netmask", "25"),
+            ("iflabel", "x"),
+        ],
+    );
+    assert_eq!(addresses(&script), ["192.0.2.7/25 eth0 eth0:x"]);
+}
+
+#[test]
+fn an_address_that_somebody_else_put_on_another_interface_stays() {
+    let script = machine();
+    edit(&script, |tables| {
+        tables
+            .addresses
+            .push(host::net::Address::new(ip("192.0.2.7"), 32, 3))
+    });
+    let params = [("ip", "192.0.2.7"), ("nic", "eth0")];
+    assert_eq!(
+        reason(&script, "monitor", &params, Exit::Generic),
+        "192.0.2.7 is on eth1, expected on eth0"
+    );
+    let refused = reason(&script, "start", &params, Exit::Generic);
+    assert_eq!(
+        refused,
+        "192.0.2.7 is on eth1 already, expected on eth0 only"
+    );
+    ok(&script, "stop", &params);
+    assert_eq!(addresses(&script), ["192.0.2.7/32 eth1 -"]);
+}
+
+#[test]
+fn two_resources_may_have_one_address_on_two_interfaces() {
+    let script = machine();
+    let run = |instance: &str, action: &str, nic: &str| {
+        let params = [("ip", "192.0.2.7"), ("nic", nic), ("cidr_netmask", "24")];
+        let mut call = ocf::testing::call(action, Default::default());
+        call.params = params
+            .iter()
+            .map(|(a, b)| (a.to_string(), b.to_string()))
+            .collect();
+        call.instance = instance.into();
+        ocf::execute::<Vip>(&call, &script.host(std::time::Duration::from_secs(20))).exit
+    };
+    assert_eq!(run("a", "start", "eth0"), Exit::Success);
+    assert_eq!(run("b", "monitor", "eth1"), Exit::NotRunning);
+    assert_eq!(run("b", "start", "eth1"), Exit::Success);
+    assert_eq!(run("a", "stop", "eth0"), Exit::Success);
+    assert_eq!(run("a", "monitor", "eth0"), Exit::NotRunning);
+    assert_eq!(run("b", "monitor", "eth1"), Exit::Success);
+    assert_eq!(addresses(&script), ["192.0.2.7/24 eth1 eth1"]);
+}
+
+#[test]
+fn an_alternative_name_and_the_older_label_form_work() {
+    let script = machine();
+    edit(&script, |tables| {
+        tables
+            .link_mut("eth1")
+            .altnames
+            .push("enp9s0f1np1-a-long-name".into())
+    });
+    let params = [
+        ("ip", "192.0.2.7"),
+        ("nic", "enp9s0f1np1-a-long-name"),
+        ("cidr_netmask", "24"),
+    ];
+    ok(&script, "start", &params);
+    ok(&script, "monitor", &params);
+    ok(&script, "stop", &params);
+    let params = [("ip", "192.0.2.7"), ("nic", "eth0:old")];
+    ok(&script, "start", &params);
+    assert_eq!(addresses(&script), ["192.0.2.7/24 eth0 eth0:old"]);
+    ok(&script, "monitor", &params);
+}
+
+#[test]
+fn a_dead_link_fails_start_and_monitor_unless_nobody_watches() {
+    let script = machine();
+    ok(&script, "start", V4);
+    edit(&script, |tables| {
+        tables.link_mut("eth0").state = LinkState::LowerLayerDown
+    });
+    let dead = reason(&script, "monitor", V4, Exit::Generic);
+    assert_eq!(
+        dead,
+        "eth0, which has 192.0.2.7, has no link below it (operational state LOWERLAYERDOWN)"
+    );
+    ok(
+        &script,
+        "monitor",
+        &[("ip", "192.0.2.7"), ("check_link_status", "false")],
+    );
+    ok(&script, "stop", V4);
+    reason(&script, "start", V4, Exit::Generic);
+    assert!(addresses(&script).is_empty());
+}
+
+#[test]
+fn start_brings_the_interface_up_if_it_may() {
+    let script = machine();
+    edit(&script, |tables| tables.link_mut("eth0").up = false);
+    let refused = reason(
+        &script,
+        "start",
+        &[("ip", "192.0.2.7"), ("bring_up", "no")],
+        Exit::Generic,
+    );
+    assert_eq!(refused, "eth0, where 192.0.2.7 belongs, is down");
+    ok(&script, "start", V4);
+}
+
+#[test]
+fn another_host_with_the_address_is_found() {
+    let neighbour = |script: &Script, address: &str| {
+        edit(script, |tables| {
+            tables
+                .neighbours
+                .insert(ip(address), vec![Mac(vec![2, 0, 0, 0, 0, 0x99])])
+        });
+    };
+    let script = machine();
+    neighbour(&script, "192.0.2.7");
+    let params = [("ip", "192.0.2.7"), ("run_arping", "true")];
+    let taken = reason(&script, "start", &params, Exit::Generic);
+    assert_eq!(
+        taken,
+        "another host has 192.0.2.7: 02:00:00:00:00:99 answers for it on eth0"
+    );
+    assert!(addresses(&script).is_empty());
+    ok(&script, "start", V4);
+    let mut deep = ocf::testing::call(
+        "monitor",
+        [("ip".to_string(), "192.0.2.7".to_string())].into(),
+    );
+    deep.level = 10;
+    let outcome = ocf::execute::<Vip>(&deep, &script.host(std::time::Duration::from_secs(20)));
+    assert_eq!(
+        (outcome.exit, outcome.reason.unwrap()),
+        (Exit::Generic, taken)
+    );
+
+    let script = machine();
+    neighbour(&script, "2001:db8::7");
+    let taken = reason(&script, "start", V6, Exit::Generic);
+    assert_eq!(
+        taken,
+        "another host has 2001:db8::7: duplicate address detection failed on eth0"
+    );
+    assert!(addresses(&script).is_empty(), "taken back");
+}
+
+#[test]
+fn ipv6_that_stays_tentative_fails_in_time_and_is_taken_back() {
+    let script = machine();
+    edit(&script, |tables| tables.link_mut("eth0").carrier = false);
+    let params = [("ip", "2001:db8::7"), ("check_link_status", "false")];
+    let reason = reason(&script, "start", &params, Exit::Generic);
+    assert!(reason.contains("did not finish in time"), "{reason}");
+    assert!(addresses(&script).is_empty());
+    ok(
+        &script,
+        "start",
+        &[
+            ("ip", "2001:db8::7"),
+            ("check_link_status", "false"),
+            ("nodad", "true"),
+        ],
+    );
+}
+
+#[test]
+fn announcements_have_the_form_and_number_asked_for() {
+    let announced = |params: &[(&str, &str)]| {
+        let script = machine();
+        ok(&script, "start", params);
+        edit(&script, |tables| {
+            tables
+                .announced
+                .iter()
+                .map(|(_, _, form)| *form)
+                .collect::<Vec<_>>()
+        })
+    };
+    use ArpForm::{Reply, Request};
+    assert_eq!(
+        announced(&[("ip", "192.0.2.7"), ("arp_count", "2")]),
+        [Request, Reply, Request, Reply]
+    );
+    assert_eq!(
+        announced(&[
+            ("ip", "192.0.2.7"),
+            ("arp_count", "1"),
+            ("arp_mode", "reply")
+        ]),
+        [Reply]
+    );
+    assert_eq!(announced(&[("ip", "192.0.2.7"), ("arp_count", "0")]), []);
+    assert_eq!(
+        announced(&[("ip", "2001:db8::7"), ("arp_count", "3")]).len(),
+        3
+    );
+    assert_eq!(
+        announced(&[("ip", "127.0.0.7")]),
+        [],
+        "nobody listens on the loopback interface"
+    );
+}
+
+#[test]
+fn a_monitor_announces_again_only_where_asked_and_never_in_a_probe() {
+    let script = machine();
+    let params = [
+        ("ip", "192.0.2.7"),
+        ("arp_count", "0"),
+        ("arp_count_refresh", "2"),
+        ("arp_mode", "request"),
+    ];
+    ok(&script, "start", &params);
+    assert!(edit(&script, |tables| tables.announced.is_empty()));
+    ok(&script, "monitor", &params);
+    assert_eq!(edit(&script, |tables| tables.announced.len()), 2);
+}
+
+#[test]
+fn an_announcement_that_cannot_be_sent_is_a_warning() {
+    let script = machine();
+    act::<Vip>(&script, "start", V4);
+    let at = script
+        .steps()
+        .iter()
+        .position(|step| step.starts_with("announcing"))
+        .unwrap();
+    let script = machine();
+    script.inject(at, Fault::Fail);
+    ok(&script, "start", V4);
+    ok(&script, "monitor", V4);
+}
+
+#[test]
+fn other_addresses_of_the_network_outlive_the_first_one() {
+    let script = machine();
+    for nic in ["all", "eth0"] {
+        script.write_file(
+            &format!("/proc/sys/net/ipv4/conf/{nic}/promote_secondaries"),
+            "0\n",
+        );
+    }
+    ok(&script, "start", V4);
+    ok(&script, "start", &[("ip", "192.0.2.8")]);
+    ok(&script, "stop", V4);
+    assert_eq!(addresses(&script), ["192.0.2.8/24 eth0 eth0"]);
+    let set = script
+        .read_file("/proc/sys/net/ipv4/conf/eth0/promote_secondaries")
+        .unwrap();
+    assert_eq!(set.trim(), "1");
+}
+
+#[test]
+fn without_its_namespace_nothing_is_here() {
+    let script = machine();
+    let params = [("ip", "192.0.2.7"), ("network_namespace", "gone")];
+    reason(&script, "monitor", &params, Exit::Generic);
+    ok(&script, "stop", &params);
+    let refused = reason(&script, "start", &params, Exit::Args);
+    assert!(
+        refused.starts_with("parameter network_namespace: \"gone\" is not on this host"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn connections_end_with_the_address_where_asked() {
+    let script = machine();
+    let connected = |script: &Script| {
+        edit(script, |tables| {
+            tables.connections.insert(ip("192.0.2.7"), 3)
+        })
+    };
+    ok(&script, "start", V4);
+    connected(&script);
+    ok(&script, "stop", V4);
+    assert_eq!(edit(&script, |tables| tables.connections.len()), 1);
+    let params = [("ip", "192.0.2.7"), ("kill_connections", "1")];
+    ok(&script, "start", &params);
+    ok(&script, "stop", &params);
+    assert_eq!(edit(&script, |tables| tables.connections.len()), 0);
+}
+
+#[test]
+fn a_reload_changes_the_preference_of_the_address_that_is_there() {
+    let script = machine();
+    reason(&script, "reload-agent", V4, Exit::Generic);
+    ok(&script, "start", V4);
+    ok(
+        &script,
+        "reload-agent",
+        &[("ip", "192.0.2.7"), ("preferred_lft", "0")],
+    );
+    let deprecated = |script: &Script| {
+        edit(script, |tables| {
+            tables
+                .addresses
+                .iter()
+                .any(|address| address.flags.has(AddressFlags::DEPRECATED))
+        })
+    };
+    assert!(deprecated(&script));
+    ok(&script, "reload-agent", V4);
+    assert!(!deprecated(&script));
+}
+
+#[test]
+fn a_clone_is_refused() {
+    let script = machine();
+    let mut call = ocf::testing::call(
+        "start",
+        [("ip".to_string(), "192.0.2.7".to_string())].into(),
+    );
+    call.meta.insert("clone_max".into(), "2".into());
+    let outcome = ocf::execute::<Vip>(&call, &script.host(std::time::Duration::from_secs(20)));
+    assert_eq!(outcome.exit, Exit::NotConfigured);
+    assert_eq!(
+        outcome.reason.unwrap(),
+        "an address is on one node at a time: a clone with clone-max=2 is not possible"
+    );
+}
+
+#[test]
+fn bad_parameters_are_named_with_what_was_expected() {
+    let long = "x".repeat(200);
+    type Case<'a> = (&'a [(&'a str, &'a str)], Exit, &'a str);
+    let table: &[Case] = &[
+        (
+            &[],
+            Exit::NotConfigured,
+            "parameter ip: required, but not given",
+        ),
+        (
+            &[("ip", "1.2.3")],
+            Exit::NotConfigured,
+            "parameter ip: \"1.2.3\" is not an IP address; expected the address of a host, such as 192.0.2.1 or 2001:db8::1",
+        ),
+        (
+            &[("ip", "224.0.0.1")],
+            Exit::NotConfigured,
+            "parameter ip: \"224.0.0.1\" is a multicast address; expected the address of a host, such as 192.0.2.1 or 2001:db8::1",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("cidr_netmask", "33")],
+            Exit::NotConfigured,
+            "parameter cidr_netmask: \"33\" is too long for 192.0.2.7; expected 1 to 32",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("cidr_netmask", "255.0.255.0")],
+            Exit::NotConfigured,
+            "parameter cidr_netmask: \"255.0.255.0\" is not a prefix length; expected 1 to 32 (IPv4) or 1 to 128 (IPv6)",
+        ),
+        (
+            &[
+                ("ip", "192.0.2.7"),
+                ("netmask", "16"),
+                ("cidr_netmask", "24"),
+            ],
+            Exit::NotConfigured,
+            "parameter netmask: \"16\" contradicts cidr_netmask \"24\"; expected one of them",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("nic", &long)],
+            Exit::NotConfigured,
+            &format!(
+                "parameter nic: \"{long}\" is too long for an interface's name; expected at most 127 characters"
+            ),
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("nic", "eth9")],
+            Exit::Args,
+            "parameter nic: \"eth9\" is not on this host; expected one of its interfaces",
+        ),
+        (
+            &[("ip", "203.0.113.7")],
+            Exit::Args,
+            "parameter nic: not given, and no interface is on a network with 203.0.113.7; expected an interface",
+        ),
+        (
+            &[("ip", "203.0.113.7"), ("nic", "eth0")],
+            Exit::Args,
+            "parameter cidr_netmask: not given, and eth0 is on no network with 203.0.113.7; expected a prefix length",
+        ),
+        (
+            &[("ip", "fe80::7")],
+            Exit::NotConfigured,
+            "parameter nic: not given, but fe80::7 is link-local; expected the interface it is for",
+        ),
+        (
+            &[("ip", "2001:db8::7"), ("iflabel", "x")],
+            Exit::NotConfigured,
+            "parameter iflabel: \"x\" is for 2001:db8::7, but IPv6 addresses have no label; expected none",
+        ),
+        (
+            &[
+                ("ip", "192.0.2.7"),
+                ("nic", "eth0"),
+                ("iflabel", "12345678901"),
+            ],
+            Exit::NotConfigured,
+            "parameter iflabel: \"12345678901\" makes the label eth0:12345678901; expected at most 15 characters in all",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("iflabel", "12345678901")],
+            Exit::Args,
+            "parameter iflabel: makes the label eth0:12345678901 on this host; expected at most 15 characters in all",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("arp_count", "101")],
+            Exit::NotConfigured,
+            "parameter arp_count: \"101\" is not in 0..=100",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("arp_mode", "loud")],
+            Exit::NotConfigured,
+            "parameter arp_mode: \"loud\" is not one of both, request, reply",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("nodad", "perhaps")],
+            Exit::NotConfigured,
+            "parameter nodad: \"perhaps\" is neither true nor false",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("preferred_lft", "long")],
+            Exit::NotConfigured,
+            "parameter preferred_lft: \"long\" is not a lifetime; expected a number of seconds, or forever",
+        ),
+    ];
+    for (params, exit, expected) in table {
+        assert_eq!(reason(&machine(), "start", params, *exit), *expected);
+    }
+}

@@ -1,0 +1,918 @@
+//! A floating IP address: on one node's interface at a time, and known to the neighbours there.
+//!
+//! What is true is what the kernel's address table says. Everything goes over netlink; no action
+//! starts a process. The note that a start leaves says only which interface and prefix it chose
+//! where the parameters leave that open.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use host::net::{Address, AddressFlags, ArpForm, Family, Link, Net, NetError, SourceLabel};
+use nix::errno::Errno;
+use ocf::prelude::*;
+
+use crate::values::{self, ArpMode, Broadcast, LONGEST_NAME, Lifetime, Nic, Placement, Prefix};
+
+/// How long to listen for another host that has the address.
+const LISTEN: Duration = Duration::from_millis(500);
+/// How long an interface that was just brought up may take to find its link.
+const LINK_UP: Duration = Duration::from_secs(5);
+/// The hint that a start leaves: where it put the address.
+const PLACEMENT: &str = "placement";
+const SCOPE_HOST: u8 = 254;
+
+/// Floating IPv4 or IPv6 address
+///
+/// Adds an IP address to a network interface on start, tells the neighbours that it is here, and
+/// removes it on stop. The address must be on one node at a time: the cluster needs fencing.
+///
+/// Parameters have the names and meanings they have in ocf:heartbeat:IPaddr2; load sharing by
+/// clones (CLUSTERIP) is not provided. An address that is found with another prefix, another
+/// label or on another interface than configured is a failure, never "not running": it answers
+/// for the address all the same.
+#[derive(clap::Parser, Debug)]
+#[command(name = "vip", version, rename_all = "snake_case")]
+pub struct Vip {
+    /// The address
+    ///
+    /// IPv4 or IPv6, without a prefix length. A link-local IPv6 address (fe80::/10) needs nic.
+    #[arg(long, value_parser = values::address)]
+    ip: IpAddr,
+
+    /// Network interface
+    ///
+    /// The interface's name or one of its alternative names. Left out, start takes the interface
+    /// that is directly connected to a network with the address: the longest prefix, then a
+    /// carrier, then the lowest metric. The older form eth0:label sets iflabel too.
+    #[arg(long)]
+    nic: Option<Nic>,
+
+    /// Prefix length
+    ///
+    /// The length of the network's prefix, 1 to 32 for IPv4 and 1 to 128 for IPv6, or an IPv4
+    /// netmask such as 255.255.255.0. Left out, start takes that of the connected network.
+    #[arg(long)]
+    cidr_netmask: Option<Prefix>,
+
+    /// Older name of cidr_netmask
+    ///
+    /// Kept for old configurations: use cidr_netmask.
+    #[arg(long)]
+    netmask: Option<Prefix>,
+
+    /// Broadcast address
+    ///
+    /// IPv4 only: an address, or + for all host bits set, or - for all host bits clear.
+    /// A network of one or two addresses has none.
+    #[arg(long, default_value = "+", allow_hyphen_values = true)]
+    broadcast: Broadcast,
+
+    /// Label of the address
+    ///
+    /// IPv4 only: the address is labelled NIC:LABEL, at most 15 characters in all, as older tools
+    /// (ifconfig) show it.
+    #[arg(long, value_parser = values::label)]
+    iflabel: Option<String>,
+
+    /// Metric of the address's network route
+    ///
+    /// Left out, the kernel chooses it.
+    #[arg(long)]
+    metric: Option<u32>,
+
+    /// Make no network route for the address
+    ///
+    /// As "ip address add ... noprefixroute".
+    #[arg(long, default_value = "false")]
+    noprefixroute: Flag,
+
+    /// How long the address is preferred
+    ///
+    /// In seconds, or forever. With 0 the host never chooses the address by itself for
+    /// connections it opens (the address is deprecated), and answers on it as ever.
+    #[arg(long, default_value = "forever")]
+    preferred_lft: Lifetime,
+
+    /// Bring the interface up
+    ///
+    /// Whether start brings up an interface that is set down.
+    #[arg(long, default_value = "true")]
+    bring_up: Flag,
+
+    /// Watch the interface's link
+    ///
+    /// Whether an interface that is down or without a carrier is a failure, for start and for
+    /// monitor. Interfaces that do not tell their state are taken to be fine.
+    #[arg(long, default_value = "true")]
+    check_link_status: Flag,
+
+    /// Skip duplicate address detection
+    ///
+    /// IPv6 only. Otherwise start waits for its result, about one to two seconds, and fails if
+    /// another host has the address.
+    #[arg(long, default_value = "false")]
+    nodad: Flag,
+
+    /// Ask for the address before taking it
+    ///
+    /// IPv4 only: start asks the network (an ARP probe, RFC 5227), listens for half a second and
+    /// fails if another host answers. IPv6 has duplicate address detection.
+    #[arg(long, default_value = "false")]
+    run_arping: Flag,
+
+    /// Announcements after start
+    ///
+    /// How often the neighbours are told, 0 to 100 times. All of it happens within start, so that
+    /// no announcement can come after a stop.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(0..=100))]
+    arp_count: u32,
+
+    /// Time between announcements
+    ///
+    /// In milliseconds, 1 to 10000. IPaddr2 takes 200, but announces from the background; here
+    /// start waits for the last one.
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    arp_interval: u32,
+
+    /// Announcements on every monitor
+    ///
+    /// How often each repeated monitor tells the neighbours again, 0 to 100 times: against
+    /// switches and hosts that were told otherwise during a partition.
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=100))]
+    arp_count_refresh: u32,
+
+    /// Form of the announcements
+    ///
+    /// IPv4 only: gratuitous ARP as a request, as a reply, or both. Some switches and hosts learn
+    /// from only one of them.
+    #[arg(long, default_value = "both")]
+    arp_mode: ArpMode,
+
+    /// Network namespace
+    ///
+    /// The namespace, as "ip netns" names it, in which the interface is.
+    #[arg(long, value_parser = values::namespace)]
+    network_namespace: Option<String>,
+
+    /// End connections on stop
+    ///
+    /// Whether stop resets the TCP connections of the address, so that clients connect to the
+    /// other node at once instead of waiting for a timeout.
+    #[arg(long, default_value = "false")]
+    kill_connections: Flag,
+
+    /// Share the address with the loopback interface
+    ///
+    /// For a real server of Linux Virtual Server in direct routing mode, which has the address on
+    /// its loopback interface: start moves it from there to nic, stop moves it back.
+    #[arg(long, default_value = "false")]
+    lvs_support: Flag,
+
+    /// Label the address for choosing sources
+    ///
+    /// IPv6 only: adds a label of RFC 6724 (ip addrlabel), so that the host does not choose the
+    /// address for connections it opens. IPaddr2 does so by default; preferred_lft=0 is simpler.
+    #[arg(long, default_value = "false")]
+    lvs_ipv6_addrlabel: Flag,
+
+    /// Number of that label
+    ///
+    /// Of the label that lvs_ipv6_addrlabel adds.
+    #[arg(long, default_value = "99")]
+    lvs_ipv6_addrlabel_value: u32,
+
+    /// Accepted, and ignored
+    ///
+    /// In IPaddr2, the program that sends announcements. Here the agent sends them itself.
+    #[arg(long)]
+    arp_sender: Option<String>,
+
+    /// Accepted, and ignored
+    ///
+    /// In IPaddr2, options for the program that sends announcements. Here there is none.
+    #[arg(long)]
+    send_arp_opts: Option<String>,
+
+    /// Accepted, and ignored
+    ///
+    /// In IPaddr2, whether announcements are sent from the background. Here they never are.
+    #[arg(long)]
+    arp_bg: Option<Flag>,
+
+    /// Accepted, and ignored
+    ///
+    /// In IPaddr2, whether stop flushes the route cache, which Linux has not had since 3.6. See
+    /// kill_connections.
+    #[arg(long)]
+    flush_routes: Option<Flag>,
+}
+
+impl Agent for Vip {
+    const OPERATIONS: &'static [Operation] = &[
+        Operation::start(20),
+        Operation::stop(20),
+        Operation::monitor(20).every(10),
+        Operation::monitor(20).every(60).at_depth(10),
+        Operation::reload_agent(20),
+    ];
+    const UNIQUE: &'static [(&'static str, &'static [&'static str])] =
+        &[("address", &["ip", "nic", "network_namespace"])];
+    const RELOADABLE: &'static [&'static str] = &[
+        "preferred_lft",
+        "bring_up",
+        "check_link_status",
+        "run_arping",
+        "arp_count",
+        "arp_interval",
+        "arp_count_refresh",
+        "arp_mode",
+        "kill_connections",
+    ];
+    const DEPRECATED: &'static [(&'static str, &'static str)] = &[("netmask", "cidr_netmask")];
+
+    fn check(&self) -> Result<()> {
+        let bits = Family::of(self.ip).bits();
+        if let Some(prefix) = self.prefix().filter(|prefix| *prefix > bits) {
+            bail!(
+                "parameter cidr_netmask: \"{prefix}\" is too long for {}; expected 1 to {bits}",
+                self.ip
+            );
+        }
+        if let (Some(a), Some(b)) = (self.cidr_netmask, self.netmask) {
+            ensure!(
+                a == b,
+                "parameter netmask: \"{}\" contradicts cidr_netmask \"{}\"; expected one of them",
+                b.0,
+                a.0
+            );
+        }
+        if let (Some(a), Some(b)) = (
+            &self.iflabel,
+            self.nic.as_ref().and_then(|nic| nic.label.as_ref()),
+        ) {
+            ensure!(
+                a == b,
+                "parameter iflabel: \"{a}\" contradicts the label in nic, \"{b}\"; expected one of them"
+            );
+        }
+        if let Some(label) = self.short_label() {
+            ensure!(
+                self.ip.is_ipv4(),
+                "parameter iflabel: \"{label}\" is for {}, but IPv6 addresses have no label; expected none",
+                self.ip
+            );
+            if let Some(nic) = &self.nic {
+                let whole = format!("{}:{label}", nic.name);
+                ensure!(
+                    whole.len() <= LONGEST_NAME,
+                    "parameter iflabel: \"{label}\" makes the label {whole}; expected at most {LONGEST_NAME} characters in all"
+                );
+            }
+        }
+        if let Broadcast::Address(broadcast) = self.broadcast {
+            ensure!(
+                self.ip.is_ipv4(),
+                "parameter broadcast: \"{broadcast}\" is for {}, but IPv6 has no broadcast; expected none",
+                self.ip
+            );
+        }
+        if let IpAddr::V6(six) = self.ip {
+            ensure!(
+                !six.is_unicast_link_local() || self.nic.is_some(),
+                "parameter nic: not given, but {six} is link-local; expected the interface it is for"
+            );
+        }
+        Ok(())
+    }
+
+    fn validate(&self, node: &Node) -> Result<()> {
+        if let Some(instances) = node
+            .call()
+            .meta_number("clone_max")
+            .filter(|instances| *instances > 1)
+        {
+            bail!(Exit::NotConfigured.because(format!(
+                "an address is on one node at a time: a clone with clone-max={instances} is not possible"
+            )));
+        }
+        let Some(net) = self.net(node)? else {
+            let name = self.network_namespace.as_deref().unwrap_or_default();
+            bail!(Exit::Args.because(format!(
+                "parameter network_namespace: \"{name}\" is not on this host; expected one that \"ip netns list\" shows"
+            )));
+        };
+        let (link, _) = self.place(&*net)?;
+        if let Some(label) = self.label(&link).filter(|label| label.len() > LONGEST_NAME) {
+            bail!(Exit::Args.because(format!(
+                "parameter iflabel: makes the label {label} on this host; expected at most {LONGEST_NAME} characters in all"
+            )));
+        }
+        Ok(())
+    }
+
+    fn monitor(&self, node: &Node, depth: Depth) -> Result<State> {
+        let Some(net) = self.net(node)? else {
+            // Without its namespace an address cannot be here; but it was meant to stay.
+            ensure!(
+                node.call().is_probe(),
+                "the network namespace {} is gone",
+                self.network_namespace.as_deref().unwrap_or_default()
+            );
+            return Ok(State::Stopped);
+        };
+        let hint = self.hint(node)?;
+        let found = self.found(node, &*net, hint.as_ref())?;
+        if let ([], [other, ..]) = (&found.ours[..], &found.foreign[..]) {
+            bail!(
+                "{} is on {}, expected on {}",
+                self.ip,
+                other.link.name,
+                self.nic_name()
+            );
+        }
+        let Some(first) = found.ours.first() else {
+            return Ok(State::Stopped);
+        };
+        let misplaced = |instance: &Instance| self.misplaced(instance, hint.as_ref());
+        let Some(instance) = found
+            .ours
+            .iter()
+            .find(|instance| misplaced(instance).is_none())
+        else {
+            bail!("{}", misplaced(first).unwrap_or_default());
+        };
+        self.check_usable(instance)?;
+        if depth >= Depth::Normal {
+            self.check_nobody_else(&*net, &instance.link)?;
+        }
+        if self.arp_count_refresh > 0 && !node.call().is_probe() && node.call().action == "monitor"
+        {
+            self.announce(node, &*net, &instance.link, self.arp_count_refresh)?;
+        }
+        Ok(State::Running)
+    }
+
+    fn is_gone(&self, node: &Node) -> Result<bool> {
+        let Some(net) = self.net(node)? else {
+            return Ok(true);
+        };
+        let hint = self.hint(node)?;
+        let owes_loopback = hint.as_ref().is_some_and(|hint| hint.loopback.is_some());
+        Ok(!owes_loopback && self.found(node, &*net, hint.as_ref())?.ours.is_empty())
+    }
+
+    fn start(&self, node: &Node) -> Result<()> {
+        let net = self.net(node)?.context("the network namespace is gone")?;
+        let (link, prefix) = self.place(&*net)?;
+        let link = self.ready(node, &*net, link)?;
+        let hint = self.hint(node)?;
+        let found = self.found(node, &*net, hint.as_ref())?;
+        if let Some(other) = found.foreign.first() {
+            bail!(
+                "{} is on {} already, expected on {} only",
+                self.ip,
+                other.link.name,
+                link.name
+            );
+        }
+        for wrong in &found.ours {
+            warn!("replacing {} on {}", wrong.address, wrong.link.name);
+            self.remove(node, &*net, wrong)?;
+        }
+        if self.run_arping.is_on() && self.ip.is_ipv4() {
+            self.check_nobody_else(&*net, &link)?;
+        }
+
+        // The note comes first: whatever happens from here on, stop knows where to look.
+        let loopback = self.on_loopback(&*net)?;
+        let placement = Placement {
+            ip: self.ip,
+            prefix,
+            link: link.index,
+            nic: link.name.clone(),
+            // A start that was interrupted may have taken it away already.
+            loopback: loopback
+                .as_ref()
+                .map(|instance| instance.address.prefix)
+                .or(hint.and_then(|hint| hint.loopback)),
+        };
+        node.set_hint(PLACEMENT, &placement.to_text())?;
+        if let Some(instance) = &loopback {
+            self.remove(node, &*net, instance)?;
+        }
+
+        let address = self.address(&link, prefix);
+        if self.ip.is_ipv6() {
+            net.watch()?; // before there is anything to see
+        }
+        net.add_address(&address)?;
+        if self.ip.is_ipv6() {
+            self.await_detection(node, &*net, &link)?;
+        }
+        if let Some(label) = self.source_label(link.index) {
+            unless(Errno::EEXIST, net.add_source_label(&label))?;
+        }
+        info!("added {address} to {}", link.name);
+        if let Err(error) = self.announce(node, &*net, &link, self.arp_count) {
+            warn!("the neighbours may not know yet: {error:#}");
+        }
+        Ok(())
+    }
+
+    fn stop(&self, node: &Node) -> Result<()> {
+        let Some(net) = self.net(node)? else {
+            return Ok(());
+        };
+        let hint = self.hint(node)?;
+        let found = self.found(node, &*net, hint.as_ref())?;
+        for other in &found.foreign {
+            warn!(
+                "{} on {} was not put there by this resource: it stays",
+                other.address, other.link.name
+            );
+        }
+        self.end_connections(&*net, &found.ours);
+        for instance in &found.ours {
+            self.remove(node, &*net, instance)?;
+            info!("removed {} from {}", instance.address, instance.link.name);
+        }
+        // Once more, for connections that began in between.
+        self.end_connections(&*net, &found.ours);
+        if let Some(hint) = hint {
+            self.give_back(node, &*net, hint)?;
+        }
+        Ok(())
+    }
+
+    fn reload(&self, node: &Node) -> Result<()> {
+        let net = self.net(node)?.context("the network namespace is gone")?;
+        let hint = self.hint(node)?;
+        let found = self.found(node, &*net, hint.as_ref())?;
+        let instance = found
+            .ours
+            .iter()
+            .find(|instance| self.misplaced(instance, hint.as_ref()).is_none());
+        let instance =
+            instance.with_context(|| format!("{} is not there as it should be", self.ip))?;
+        // The other reloadable parameters are read anew by every action.
+        let mut address = instance.address.clone();
+        address.preferred = self.preferred_lft.seconds();
+        net.replace_address(&address)?;
+        Ok(())
+    }
+}
+
+/// The address, somewhere on this node.
+struct Instance {
+    address: Address,
+    link: Link,
+}
+
+/// Every place where the address is on this node.
+struct Found {
+    /// Where this resource puts it, or has put it.
+    ours: Vec<Instance>,
+    /// Elsewhere, and no other `vip` put it there.
+    foreign: Vec<Instance>,
+}
+
+/// Looking.
+impl Vip {
+    /// The network tables; None if the configured namespace does not exist.
+    fn net(&self, node: &Node) -> Result<Option<Rc<dyn Net>>> {
+        match node.net(self.network_namespace.as_deref()) {
+            Ok(net) => Ok(Some(net)),
+            Err(NetError::NoNamespace(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn prefix(&self) -> Option<u8> {
+        self.cidr_netmask.or(self.netmask).map(|prefix| prefix.0)
+    }
+
+    fn nic_name(&self) -> &str {
+        self.nic.as_ref().map_or("any interface", |nic| &nic.name)
+    }
+
+    /// The label, without the interface's name.
+    fn short_label(&self) -> Option<&String> {
+        self.iflabel
+            .as_ref()
+            .or(self.nic.as_ref().and_then(|nic| nic.label.as_ref()))
+    }
+
+    /// What the last start noted, if it was about this address.
+    fn hint(&self, node: &Node) -> Result<Option<Placement>> {
+        let hint = node
+            .hint(PLACEMENT)?
+            .and_then(|text| Placement::from_text(&text));
+        Ok(hint.filter(|hint| hint.ip == self.ip))
+    }
+
+    /// Every instance of the address. With `lvs_support` the one on the loopback interface is
+    /// not in service, and does not count.
+    fn instances(&self, net: &dyn Net) -> Result<Vec<Instance>> {
+        let mut instances = Vec::new();
+        for address in net
+            .addresses(Family::of(self.ip))?
+            .into_iter()
+            .filter(|address| address.ip == self.ip)
+        {
+            // An interface that is gone by now has taken its addresses along.
+            if let Some(link) = net.link(address.link)? {
+                instances.push(Instance { address, link });
+            }
+        }
+        if self.lvs_support.is_on() {
+            instances.retain(|instance| !instance.link.loopback);
+        }
+        Ok(instances)
+    }
+
+    /// The instances, told apart. With nic configured, ours are those on that interface and on
+    /// the one a start noted. Without, all are, but for those another `vip` has noted as its own.
+    fn found(&self, node: &Node, net: &dyn Net, hint: Option<&Placement>) -> Result<Found> {
+        let mut found = Found {
+            ours: Vec::new(),
+            foreign: Vec::new(),
+        };
+        let instances = self.instances(net)?;
+        if instances.is_empty() {
+            return Ok(found);
+        }
+        let noted_by_others: Vec<u32> = node
+            .hints_of_others(PLACEMENT)?
+            .iter()
+            .filter_map(|text| Placement::from_text(text))
+            .filter(|placement| placement.ip == self.ip)
+            .map(|placement| placement.link)
+            .collect();
+        for instance in instances {
+            let noted = hint.is_some_and(|hint| hint.link == instance.link.index);
+            let theirs = noted_by_others.contains(&instance.link.index);
+            match &self.nic {
+                Some(nic) if noted || instance.link.is_called(&nic.name) => {
+                    found.ours.push(instance)
+                }
+                None if !theirs => found.ours.push(instance),
+                _ if theirs => {}
+                _ => found.foreign.push(instance),
+            }
+        }
+        Ok(found)
+    }
+
+    /// In what an instance differs from the configuration, and from what start chose beyond it.
+    fn misplaced(&self, instance: &Instance, hint: Option<&Placement>) -> Option<String> {
+        let (ip, nic) = (self.ip, &instance.link.name);
+        let expected_nic = match &self.nic {
+            Some(nic) => (!instance.link.is_called(&nic.name)).then_some(nic.name.as_str()),
+            None => hint
+                .filter(|hint| hint.link != instance.link.index)
+                .map(|hint| hint.nic.as_str()),
+        };
+        if let Some(expected) = expected_nic {
+            return Some(format!("{ip} is on {nic}, expected on {expected}"));
+        }
+        let prefix = instance.address.prefix;
+        if let Some(expected) = self
+            .prefix()
+            .or(hint.map(|hint| hint.prefix))
+            .filter(|expected| *expected != prefix)
+        {
+            return Some(format!(
+                "{ip} on {nic} has prefix length {prefix}, expected {expected}"
+            ));
+        }
+        let expected = self.label(&instance.link)?;
+        let label = instance.address.label.as_deref().unwrap_or_default();
+        (label != expected).then(|| format!("{ip} on {nic} has label {label}, expected {expected}"))
+    }
+
+    /// Is the address, where it should be, one that can be reached?
+    fn check_usable(&self, instance: &Instance) -> Result<()> {
+        let (ip, nic) = (self.ip, &instance.link.name);
+        let flags = instance.address.flags;
+        ensure!(
+            !flags.has(AddressFlags::DADFAILED),
+            "another host has {ip}: duplicate address detection failed on {nic}"
+        );
+        if let Some(fault) = self.link_fault(&instance.link) {
+            bail!("{nic}, which has {ip}, {fault}");
+        }
+        ensure!(
+            !flags.has(AddressFlags::TENTATIVE) || flags.has(AddressFlags::OPTIMISTIC),
+            "{ip} on {nic} is tentative: duplicate address detection is not over"
+        );
+        Ok(())
+    }
+
+    /// What is wrong with an interface's link, if that is to be watched.
+    fn link_fault(&self, link: &Link) -> Option<&'static str> {
+        link.fault().filter(|_| self.check_link_status.is_on())
+    }
+
+    /// Asks the network whether another host has the address.
+    fn check_nobody_else(&self, net: &dyn Net, link: &Link) -> Result<()> {
+        if link.noarp || link.loopback {
+            return Ok(());
+        }
+        match net.who_has(link, self.ip, LISTEN)?.first() {
+            Some(mac) => bail!(
+                "another host has {}: {mac} answers for it on {}",
+                self.ip,
+                link.name
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Where to put the address: as configured, or else where its network is.
+    fn place(&self, net: &dyn Net) -> Result<(Link, u8)> {
+        let nic = match &self.nic {
+            Some(nic) => Some(net.link_named(&nic.name)?.ok_or_else(|| {
+                Exit::Args.because(format!(
+                    "parameter nic: \"{}\" is not on this host; expected one of its interfaces",
+                    nic.name
+                ))
+            })?),
+            None => None,
+        };
+        if let (Some(link), Some(prefix)) = (&nic, self.prefix()) {
+            return Ok((link.clone(), prefix));
+        }
+        let family = Family::of(self.ip);
+        let mut routes = net.routes(family)?;
+        let mut addresses = net.addresses(family)?;
+        if let Some(link) = &nic {
+            routes.retain(|route| route.link == Some(link.index));
+            addresses.retain(|address| address.link == link.index);
+        }
+        let choice = match &probe::net::connected(self.ip, &routes, &addresses)[..] {
+            [] => None,
+            [only] => Some(*only),
+            several => {
+                let kernels = net.route_to(self.ip)?;
+                several
+                    .iter()
+                    .find(|connection| Some(connection.link) == kernels)
+                    .or(several.first())
+                    .copied()
+            }
+        };
+        let choice = choice.ok_or_else(|| {
+            Exit::Args.because(match &nic {
+                Some(link) => format!(
+                    "parameter cidr_netmask: not given, and {} is on no network with {}; expected a prefix length",
+                    link.name, self.ip
+                ),
+                None => format!("parameter nic: not given, and no interface is on a network with {}; expected an interface", self.ip),
+            })
+        })?;
+        let link = net
+            .link(choice.link)?
+            .context("the interface of the network is gone")?;
+        Ok((link, self.prefix().unwrap_or(choice.prefix)))
+    }
+
+    /// The label, with the interface's name, if one is configured.
+    fn label(&self, link: &Link) -> Option<String> {
+        self.short_label()
+            .map(|label| format!("{}:{label}", link.name))
+    }
+
+    /// The address as start adds it.
+    fn address(&self, link: &Link, prefix: u8) -> Address {
+        let mut address = Address::new(self.ip, prefix, link.index);
+        if let IpAddr::V4(four) = self.ip {
+            address.label = self.label(link);
+            address.broadcast = self.broadcast.of(four, prefix);
+            address.scope = if four.is_loopback() { SCOPE_HOST } else { 0 };
+        }
+        if self.noprefixroute.is_on() {
+            address.flags.0 |= AddressFlags::NOPREFIXROUTE;
+        }
+        if self.nodad.is_on() && self.ip.is_ipv6() {
+            address.flags.0 |= AddressFlags::NODAD;
+        }
+        address.preferred = self.preferred_lft.seconds();
+        address.metric = self.metric;
+        address
+    }
+
+    fn source_label(&self, link: u32) -> Option<SourceLabel> {
+        let wanted = self.ip.is_ipv6() && self.lvs_ipv6_addrlabel.is_on();
+        wanted.then_some(SourceLabel {
+            ip: self.ip,
+            link,
+            value: self.lvs_ipv6_addrlabel_value,
+        })
+    }
+
+    /// With `lvs_support`, the instance on the loopback interface.
+    fn on_loopback(&self, net: &dyn Net) -> Result<Option<Instance>> {
+        if !self.lvs_support.is_on() {
+            return Ok(None);
+        }
+        let links = net.links()?;
+        let addresses = net.addresses(Family::of(self.ip))?;
+        Ok(addresses
+            .into_iter()
+            .filter(|address| address.ip == self.ip)
+            .find_map(|address| {
+                let link = links
+                    .iter()
+                    .find(|link| link.loopback && link.index == address.link)?
+                    .clone();
+                Some(Instance { address, link })
+            }))
+    }
+}
+
+/// Changing.
+impl Vip {
+    /// Brings the interface up, if that is wanted, and sees that it has a link.
+    fn ready(&self, node: &Node, net: &dyn Net, link: Link) -> Result<Link> {
+        let mut link = link;
+        if !link.up && self.bring_up.is_on() {
+            info!("bringing {} up", link.name);
+            net.set_up(link.index)?;
+            let patience = node.now() + LINK_UP;
+            node.wait_for(&format!("the link of {}", link.name), || {
+                link = net
+                    .link(link.index)?
+                    .with_context(|| format!("{} is gone", link.name))?;
+                Ok(link.fault().is_none() || node.now() >= patience)
+            })?;
+        }
+        if let Some(fault) = self.link_fault(&link) {
+            bail!("{}, where {} belongs, {fault}", link.name, self.ip);
+        }
+        Ok(link)
+    }
+
+    /// Waits until the kernel knows that no other host has the address.
+    fn await_detection(&self, node: &Node, net: &dyn Net, link: &Link) -> Result<()> {
+        loop {
+            let flags = net
+                .addresses(Family::V6)?
+                .into_iter()
+                .find(|address| address.ip == self.ip && address.link == link.index)
+                .with_context(|| {
+                    format!(
+                        "{} vanished from {} right after it was added",
+                        self.ip, link.name
+                    )
+                })?
+                .flags;
+            ensure!(
+                !flags.has(AddressFlags::DADFAILED),
+                "another host has {}: duplicate address detection failed on {}",
+                self.ip,
+                link.name
+            );
+            if !flags.has(AddressFlags::TENTATIVE) {
+                return Ok(());
+            }
+            let left = node.time_left();
+            ensure!(
+                !left.is_zero(),
+                "duplicate address detection of {} on {} did not finish in time: it does not without a link",
+                self.ip,
+                link.name
+            );
+            net.await_change(left)?;
+        }
+    }
+
+    /// Tells the neighbours `count` times where the address is, and looks before each time but
+    /// the first whether it still is: a late announcement would take it from its next owner.
+    fn announce(&self, node: &Node, net: &dyn Net, link: &Link, count: u32) -> Result<()> {
+        if link.noarp || link.loopback {
+            return Ok(());
+        }
+        let forms: &[ArpForm] = match self.arp_mode {
+            _ if self.ip.is_ipv6() => &[ArpForm::Request],
+            ArpMode::Request => &[ArpForm::Request],
+            ArpMode::Reply => &[ArpForm::Reply],
+            ArpMode::Both => &[ArpForm::Request, ArpForm::Reply],
+        };
+        for round in 0..count {
+            if round > 0 {
+                node.sleep(Duration::from_millis(self.arp_interval.into()));
+                let still_here = self
+                    .instances(net)?
+                    .iter()
+                    .any(|instance| instance.link.index == link.index);
+                if !still_here || node.time_left().is_zero() {
+                    return Ok(());
+                }
+            }
+            for form in forms {
+                net.announce(link, self.ip, *form)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes one instance, and what goes with it.
+    fn remove(&self, node: &Node, net: &dyn Net, instance: &Instance) -> Result<()> {
+        self.protect_secondaries(node, net, instance)?;
+        if let Some(label) = self.source_label(instance.link.index) {
+            unless(Errno::ESRCH, net.remove_source_label(&label))?;
+        }
+        unless(Errno::EADDRNOTAVAIL, net.remove_address(&instance.address))?;
+        Ok(())
+    }
+
+    /// With the first address of an IPv4 network on an interface the kernel removes all others of
+    /// that network, unless promote_secondaries is set. It is set then, and left set: another
+    /// address may be removed at the same moment, and needs it too.
+    fn protect_secondaries(&self, node: &Node, net: &dyn Net, instance: &Instance) -> Result<()> {
+        let Address {
+            ip,
+            prefix,
+            link,
+            flags,
+            ..
+        } = instance.address;
+        if !ip.is_ipv4() || flags.has(AddressFlags::SECONDARY) {
+            return Ok(());
+        }
+        let neighbours = net.addresses(Family::V4)?.into_iter().filter(|other| {
+            other.ip != ip
+                && other.link == link
+                && other.prefix == prefix
+                && probe::net::contains(ip, prefix, other.ip)
+        });
+        let neighbours: Vec<String> = neighbours.map(|other| other.ip.to_string()).collect();
+        let path = |nic: &str| format!("/proc/sys/net/ipv4/conf/{nic}/promote_secondaries");
+        let nic = &instance.link.name;
+        let is_set = |nic: &str| {
+            Ok::<_, anyhow::Error>(
+                node.read(&path(nic))?
+                    .is_some_and(|text| text.trim() == "1"),
+            )
+        };
+        if neighbours.is_empty() || is_set("all")? || is_set(nic)? {
+            return Ok(());
+        }
+        match node.write(&path(nic), "1") {
+            Ok(()) => info!(
+                "set promote_secondaries on {nic}, to keep {}",
+                neighbours.join(", ")
+            ),
+            Err(error) => warn!(
+                "with {ip} the kernel will remove {} from {nic}: {error:#}",
+                neighbours.join(", ")
+            ),
+        }
+        Ok(())
+    }
+
+    /// Resets the address's connections, if that is wanted. The address goes in any case.
+    fn end_connections(&self, net: &dyn Net, instances: &[Instance]) {
+        if !self.kill_connections.is_on() || instances.is_empty() {
+            return;
+        }
+        match net.destroy_connections(self.ip) {
+            Ok(0) => {}
+            Ok(count) => info!("ended {count} connections of {}", self.ip),
+            Err(error) => warn!("the connections of {} stay: {error}", self.ip),
+        }
+    }
+
+    /// Puts the address back on the loopback interface, from where start took it.
+    fn give_back(&self, node: &Node, net: &dyn Net, hint: Placement) -> Result<()> {
+        let Some(prefix) = hint.loopback else {
+            return Ok(());
+        };
+        let loopback = net.links()?.into_iter().find(|link| link.loopback);
+        let mut address = Address::new(
+            self.ip,
+            prefix,
+            loopback.context("there is no loopback interface")?.index,
+        );
+        address.scope = SCOPE_HOST;
+        unless(Errno::EEXIST, net.add_address(&address))?;
+        info!("gave {address} back to the loopback interface");
+        node.set_hint(
+            PLACEMENT,
+            &Placement {
+                loopback: None,
+                ..hint
+            }
+            .to_text(),
+        )
+    }
+}
+
+/// A refusal that means: it is so already.
+fn unless(accepted: Errno, result: Result<(), NetError>) -> Result<(), NetError> {
+    match result {
+        Err(error) if error.errno() == Some(accepted) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,167 @@
+//! Files under the host's root. Every error names the path; absent is an answer, not an error.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the module they point to"
+)]
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::Host;
+
+impl Host {
+    /// Where `path` (absolute) lies on this machine.
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The text of a file, or None if there is no such file.
+    pub fn read(&self, path: &str) -> Result<Option<String>> {
+        match fs::read(self.at(path)) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) => absent(error).with_context(|| format!("reading {path}")),
+        }
+    }
+
+    /// The names in a directory, sorted; none if there is no such directory.
+    pub fn list(&self, dir: &str) -> Result<Vec<String>> {
+        let names = || -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(self.at(dir))? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort();
+            Ok(names)
+        };
+        match names() {
+            Ok(names) => Ok(names),
+            Err(error) => {
+                let nothing: Option<Vec<String>> =
+                    absent(error).with_context(|| format!("listing {dir}"))?;
+                Ok(nothing.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Is this a directory, or a link to one?
+    pub fn is_dir(&self, path: &str) -> bool {
+        self.at(path).is_dir()
+    }
+
+    /// Where a symbolic link points, or None if there is no such link.
+    pub fn link_target(&self, path: &str) -> Result<Option<String>> {
+        match fs::read_link(self.at(path)) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(error) => absent(error).with_context(|| format!("reading the link {path}")),
+        }
+    }
+
+    /// Writes into a file that exists, as one `write`: the way a kernel attribute is set.
+    pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        self.change("writing", path, |at| {
+            fs::OpenOptions::new()
+                .write(true)
+                .truncate(true)
+                .open(at)?
+                .write_all(text.as_bytes())
+        })
+    }
+
+    /// Replaces a file's content at once (a new file, mode 0600, renamed over the old one), making
+    /// the directory, mode 0700, if it is not there. A reader sees the old text or the new one.
+    pub fn save(&self, path: &str, text: &str) -> Result<()> {
+        self.change("saving", path, |at| {
+            let dir = at.parent().unwrap_or(Path::new("/"));
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
+            let draft = dir.join(format!(".{}.{}", name(at), std::process::id()));
+            let written = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&draft)
+                .and_then(|mut file| file.write_all(text.as_bytes()))
+                .and_then(|()| fs::rename(&draft, at));
+            if written.is_err() {
+                let _ = fs::remove_file(&draft);
+            }
+            written
+        })
+    }
+
+    /// Makes a directory; that it is there already is fine.
+    pub fn mkdir(&self, path: &str) -> Result<()> {
+        self.change("making the directory", path, |at| {
+            let made = fs::create_dir(at).map(|()| self.system.made_dir(path));
+            unless(ErrorKind::AlreadyExists, made)
+        })
+    }
+
+    /// Removes an empty directory; that it is not there is fine.
+    pub fn rmdir(&self, path: &str) -> Result<()> {
+        self.change("removing the directory", path, |at| {
+            let removed = self
+                .system
+                .removes_dir(path)
+                .and_then(|()| fs::remove_dir(at));
+            unless(ErrorKind::NotFound, removed)
+        })
+    }
+
+    /// Makes the symbolic link `path` that points to `target`, both absolute on this machine.
+    pub fn symlink(&self, target: &str, path: &str) -> Result<()> {
+        let target = self.at(target);
+        self.change("making the link", path, |at| {
+            std::os::unix::fs::symlink(&target, at)
+        })
+    }
+
+    /// Removes a file or a link; that it is not there is fine.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        self.change("removing", path, |at| {
+            unless(ErrorKind::NotFound, fs::remove_file(at))
+        })
+    }
+
+    fn change(
+        &self,
+        doing: &str,
+        path: &str,
+        action: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<()> {
+        log::debug!("{doing} {path}");
+        self.system
+            .about_to(&format!("{doing} {path}"))
+            .and_then(|()| action(&self.at(path)))
+            .with_context(|| format!("{doing} {path}"))
+    }
+}
+
+/// The file's own name, without its directory.
+fn name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn absent<T>(error: io::Error) -> io::Result<Option<T>> {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
+        _ => Err(error),
+    }
+}
+
+fn unless(accepted: ErrorKind, result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == accepted => Ok(()),
+        other => other,
+    }
+}

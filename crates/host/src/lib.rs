@@ -1,0 +1,158 @@
+//! Everything an agent may touch.
+//!
+//! An agent reaches the machine through [`Host`] and through nothing else: files under a root,
+//! commands with a deadline, the kernel's network tables, the clock. That one seam is what lets
+//! a test give it a recorded machine, and what keeps every wait inside the time Pacemaker gave.
+//!
+//! The real machine is [`Host::linux`]; the test double is [`testing::Script`].
+
+pub mod cmd;
+mod deadline;
+mod files;
+mod linux;
+pub mod net;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+pub use cmd::{Cmd, CmdError, Output};
+pub use deadline::Deadline;
+pub use net::{Net, NetError};
+
+/// The parts of a machine that cannot be a directory.
+pub trait System {
+    /// Runs a command for at most `limit` and returns what it said, whatever its exit status.
+    fn exec(&self, cmd: &Cmd, limit: Duration) -> Result<Output, CmdError>;
+
+    /// Opens the network tables of this machine, or of the network namespace `namespace` as
+    /// `ip netns` names it. Every request is bounded by `deadline`.
+    fn net(&self, namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError>;
+
+    /// The monotonic clock.
+    fn now(&self) -> Instant;
+
+    /// Does nothing for `time`.
+    fn sleep(&self, time: Duration);
+
+    /// Told before a file is changed. The test double counts these to inject faults.
+    fn about_to(&self, _what: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    /// Told after a directory was made. The test double fills it as configfs would.
+    fn made_dir(&self, _path: &str) {}
+
+    /// Told before a directory is removed. The test double empties it as configfs would, or
+    /// refuses.
+    fn removes_dir(&self, _path: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One machine, for the time of one action.
+pub struct Host {
+    root: PathBuf,
+    system: Box<dyn System>,
+    deadline: Deadline,
+    net: OnceCell<(Option<String>, Rc<dyn Net>)>,
+}
+
+impl Host {
+    /// The machine this process runs on.
+    pub fn linux(deadline: Deadline) -> Host {
+        Host::new("/", Box::new(linux::Linux), deadline)
+    }
+
+    /// A machine made of a directory and a [`System`].
+    pub fn new(root: impl Into<PathBuf>, system: Box<dyn System>, deadline: Deadline) -> Host {
+        Host {
+            root: root.into(),
+            system,
+            deadline,
+            net: OnceCell::new(),
+        }
+    }
+
+    /// When the action has to be over.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// How much of the action's time is left.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.left(self.now())
+    }
+
+    /// The monotonic clock.
+    pub fn now(&self) -> Instant {
+        self.system.now()
+    }
+
+    /// Waits for `time`, or for what is left of the action's time if that is less.
+    pub fn sleep(&self, time: Duration) {
+        self.system.sleep(time.min(self.time_left()));
+    }
+
+    /// Runs a command; an exit status other than 0 is an error.
+    pub fn run(&self, cmd: &Cmd) -> Result<Output, CmdError> {
+        let output = self.ask(cmd)?;
+        if output.success() {
+            Ok(output)
+        } else {
+            Err(CmdError::failed(cmd, output))
+        }
+    }
+
+    /// Runs a command; any exit status is an answer.
+    pub fn ask(&self, cmd: &Cmd) -> Result<Output, CmdError> {
+        let limit = self.time_left().min(cmd.limit().unwrap_or(Duration::MAX));
+        log::debug!("{cmd}");
+        let output = self.system.exec(cmd, limit)?;
+        log::debug!("{cmd}: {output}");
+        Ok(output)
+    }
+
+    /// The network tables, of the machine or of one of its network namespaces.
+    ///
+    /// An action works in one namespace: asking for a second one is a mistake in the agent.
+    pub fn net(&self, namespace: Option<&str>) -> Result<Rc<dyn Net>, NetError> {
+        if let Some((opened, net)) = self.net.get() {
+            assert_eq!(
+                opened.as_deref(),
+                namespace,
+                "one network namespace an action"
+            );
+            return Ok(net.clone());
+        }
+        let net = self.system.net(namespace, self.deadline)?;
+        Ok(self
+            .net
+            .get_or_init(|| (namespace.map(str::to_owned), net))
+            .1
+            .clone())
+    }
+
+    /// Asks `done` again and again until it says yes; gives up, with an error that names `what`,
+    /// when the action's time is over. For what the kernel announces, wait for the event instead.
+    pub fn wait_for(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+        let started = self.now();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            if done()? {
+                return Ok(());
+            }
+            if self.time_left().is_zero() {
+                let waited = (self.now() - started).as_secs_f32();
+                bail!("waited {waited:.1} s for {what}");
+            }
+            self.sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The machine this process runs on.
+//!
+//! A command gets no shell, no descriptor but its own three pipes, a fixed environment, and no
+//! more time than it was given. It stays in the agent's process group, which is what Pacemaker
+//! kills, and dies with the agent if only the agent is killed.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the other side of the seam: here the machine is really touched"
+)]
+
+mod kill;
+mod talk;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Pid, getppid};
+
+use crate::cmd::{Cmd, CmdError, Output, SEARCH, Status};
+use crate::net::{self, Net, NetError};
+use crate::{Deadline, System};
+
+/// This machine, as the kernel shows it.
+pub(crate) struct Linux;
+
+impl System for Linux {
+    fn exec(&self, cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
+        exec(cmd, limit, pidfd)
+    }
+
+    fn net(&self, namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError> {
+        net::open(namespace, deadline)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// How the end of a child is noticed without waiting for it: by a descriptor that poll(2) can
+/// wait for, where the kernel has one.
+type Watch = fn(&Child) -> Option<OwnedFd>;
+
+fn exec(cmd: &Cmd, limit: Duration, watch: Watch) -> Result<Output, CmdError> {
+    if limit.is_zero() {
+        return Err(CmdError::timed_out(cmd, limit, false));
+    }
+    let ends = Instant::now().checked_add(limit);
+    let mut child = start(cmd)?;
+    let exit = watch(&child);
+    let mut talk = talk::Talk::with(&mut child, cmd.stdin());
+    match talk.until(ends, &mut child, exit.as_ref()) {
+        Ok(Some(status)) => said(cmd, status.into(), talk),
+        Ok(None) => {
+            let gone = kill::with_descendants(&mut child, kill::PATIENCE);
+            Err(CmdError::timed_out(cmd, limit, !gone))
+        }
+        Err(source) => {
+            kill::with_descendants(&mut child, kill::PATIENCE);
+            Err(CmdError::Start {
+                command: cmd.to_string(),
+                source,
+            })
+        }
+    }
+}
+
+fn said(cmd: &Cmd, status: Status, talk: talk::Talk<'_>) -> Result<Output, CmdError> {
+    let (stdout, stderr) = talk.said();
+    match stdout {
+        Some(stdout) => Ok(Output {
+            status,
+            stdout,
+            stderr: cmd.without_secrets(stderr),
+        }),
+        None => {
+            let command = cmd.to_string();
+            Err(CmdError::TooLong {
+                command,
+                status,
+                limit: talk::STDOUT_LIMIT,
+            })
+        }
+    }
+}
+
+/// Starts the program; returns when it has been executed.
+fn start(cmd: &Cmd) -> Result<Child, CmdError> {
+    let program = find(cmd.program()).ok_or_else(|| CmdError::Missing {
+        program: cmd.program().to_owned(),
+    })?;
+    let stdin = if cmd.stdin().is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
+    let mut command = Command::new(program);
+    command
+        .args(cmd.arguments())
+        .env_clear()
+        .env("PATH", SEARCH.join(":"))
+        .env("LC_ALL", "C")
+        .envs(cmd.variables())
+        // A daemon that a command leaves behind must not hold the storage the agent was called on.
+        .current_dir("/")
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let agent = Pid::this();
+    let prepare = move || prepare(agent).map_err(io::Error::from);
+    #[expect(
+        unsafe_code,
+        reason = "the standard library has no other way to prepare a child"
+    )]
+    // SAFETY: `prepare` makes three system calls and touches no memory but its own stack, so it
+    // does no harm in a child that was forked while another thread held a lock.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+    command.spawn().map_err(|source| CmdError::Start {
+        command: cmd.to_string(),
+        source,
+    })
+}
+
+/// What the child does before it becomes the program.
+fn prepare(agent: Pid) -> Result<(), Errno> {
+    // Blocked signals stay so across execve(2). SIGPIPE, which Rust ignores, std has reset already.
+    SigSet::empty().thread_set_mask()?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // The agent may have been killed before the line above; then nothing will kill this child.
+    if getppid() == agent {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH)
+    }
+}
+
+/// The program's file, if there is one that may be executed.
+fn find(program: &str) -> Option<PathBuf> {
+    which::which_in(program, Some(SEARCH.join(":")), "/").ok()
+}
+
+/// A descriptor that becomes readable when the child has ended (kernel 5.3).
+fn pidfd(child: &Child) -> Option<OwnedFd> {
+    #[expect(unsafe_code, reason = "neither std nor nix has pidfd_open")]
+    // SAFETY: two numbers go in, one comes out. The child was not waited for, so the pid is its.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    #[expect(unsafe_code, reason = "the kernel gives a descriptor as a number")]
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl From<ExitStatus> for Status {
+    fn from(status: ExitStatus) -> Status {
+        match status.code() {
+            Some(code) => Status::Exited(code),
+            None => Status::Killed(status.signal().unwrap_or_default()),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use tempfile::TempDir;
+
+use super::reply::{End, Reply};
+use super::skeleton::Skeleton;
+use super::{Network, Tree};
+use crate::cmd::{Cmd, CmdError, Output, Status};
+use crate::net::{Net, NetError};
+use crate::{Deadline, Host, System};
+
+/// A machine for tests. A clone is the same machine.
+///
+/// Every request that leaves the agent is a step: a command, a changed file, a network request.
+/// A program that is not installed, and one for which no time is left, are not run: no step.
+#[derive(Clone)]
+pub struct Script {
+    tree: Tree,
+    network: Network,
+    state: Arc<Mutex<State>>,
+    _root: Arc<TempDir>,
+}
+
+struct State {
+    commands: Vec<(Called, Reply)>,
+    skeletons: Vec<Skeleton>,
+    now: Instant,
+    timeout: Duration,
+    steps: Vec<String>,
+    faults: BTreeMap<usize, Fault>,
+}
+
+enum Called {
+    Line(String),
+    Like(Arc<dyn Fn(&Cmd) -> bool + Send + Sync>),
+}
+
+/// What goes wrong at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A command has exit status 1, a file EIO, a network request the kernel's refusal. Nothing
+    /// was changed.
+    Fail,
+    /// A command or a network request takes all its time, and changes nothing. A write that hangs
+    /// in the kernel cannot be given up: the rest of the action's timeout passes, and the action
+    /// is killed.
+    Hang,
+    /// SIGKILL, just before the step.
+    Kill,
+}
+
+/// The payload of the unwinding that stands for SIGKILL: `catch_unwind` is the cluster that
+/// looks on. No panic hook hears of it.
+#[derive(Debug)]
+pub struct Killed;
+
+/// What becomes of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Go,
+    Fail,
+    Hang,
+}
+
+impl Script {
+    /// A machine without a single file.
+    pub fn empty() -> Script {
+        let root = TempDir::with_prefix("script-")
+            .unwrap_or_else(|error| panic!("making a directory for the test: {error}"));
+        let state = State {
+            commands: Vec::new(),
+            skeletons: Vec::new(),
+            now: Instant::now(),
+            timeout: Duration::ZERO,
+            steps: Vec::new(),
+            faults: BTreeMap::new(),
+        };
+        Script {
+            tree: Tree::at(root.path()),
+            network: Network::new(),
+            state: Arc::new(Mutex::new(state)),
+            _root: Arc::new(root),
+        }
+    }
+
+    /// A machine with a copy of a recorded tree, as [`Tree::copy`] makes it.
+    pub fn on(recorded: impl AsRef<Path>) -> Script {
+        let script = Script::empty();
+        script.tree.copy(recorded, "/");
+        script
+    }
+
+    /// This machine for one action that has `timeout`, beginning now.
+    pub fn host(&self, timeout: Duration) -> Host {
+        self.state().timeout = timeout;
+        let deadline = Deadline::of_action(self.now(), timeout);
+        Host::new(self.tree.path("/"), Box::new(self.clone()), deadline)
+    }
+
+    /// Its files.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Its network.
+    pub fn network(&self) -> Network {
+        self.network.clone()
+    }
+
+    /// Where a path lies on the machine the test runs on.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.tree.path(path)
+    }
+
+    /// Writes a file as [`Tree::write`] does. Not a step.
+    pub fn write_file(&self, path: &str, text: &str) {
+        self.tree.write(path, text);
+    }
+
+    /// The text of a file, if there is one.
+    pub fn read_file(&self, path: &str) -> Option<String> {
+        self.tree.read(path)
+    }
+
+    /// Removes a file or a directory as [`Tree::remove`] does. Not a step.
+    pub fn remove(&self, path: &str) {
+        self.tree.remove(path);
+    }
+
+    /// What a command does: the one that is written exactly so. The last word counts.
+    pub fn when(&self, line: &str, reply: Reply) -> Script {
+        self.called(Called::Line(line.to_owned()), reply)
+    }
+
+    /// What every command does for which `like` holds. The last word counts.
+    pub fn when_matching(
+        &self,
+        like: impl Fn(&Cmd) -> bool + Send + Sync + 'static,
+        reply: Reply,
+    ) -> Script {
+        self.called(Called::Like(Arc::new(like)), reply)
+    }
+
+    fn called(&self, called: Called, reply: Reply) -> Script {
+        self.state().commands.push((called, reply));
+        self.clone()
+    }
+
+    /// Directories of this pattern are as configfs makes them: with a copy of the recorded
+    /// directory in them, and removed together with it. A `*` in the pattern is any text between
+    /// two slashes. The last word counts.
+    pub fn skeleton(&self, pattern: &str, recorded: impl AsRef<Path>) -> Script {
+        let skeleton = Skeleton::new(pattern, recorded.as_ref());
+        self.state().skeletons.push(skeleton);
+        self.clone()
+    }
+
+    /// Lets something go wrong at step `at`, counted from 0 since [`Script::clear_steps`]. Once.
+    pub fn inject(&self, at: usize, fault: Fault) {
+        self.state().faults.insert(at, fault);
+    }
+
+    /// All steps since [`Script::clear_steps`], also those at which something went wrong.
+    pub fn steps(&self) -> Vec<String> {
+        self.state().steps.clone()
+    }
+
+    /// Counts steps from 0 again. Forgets the faults that were not reached.
+    pub fn clear_steps(&self) {
+        let mut state = self.state();
+        state.steps.clear();
+        state.faults.clear();
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        self.state().now += time;
+    }
+
+    /// Counts a step, and says what becomes of it. Does not return from [`Fault::Kill`].
+    pub(crate) fn step(&self, what: &str) -> Verdict {
+        let fault = {
+            let mut state = self.state();
+            let at = state.steps.len();
+            state.steps.push(what.to_owned());
+            state.faults.remove(&at)
+        };
+        match fault {
+            None => Verdict::Go,
+            Some(Fault::Fail) => Verdict::Fail,
+            Some(Fault::Hang) => Verdict::Hang,
+            Some(Fault::Kill) => resume_unwind(Box::new(Killed)),
+        }
+    }
+
+    /// The lock is never held while something unwinds or while a test's closure runs.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reply(&self, cmd: &Cmd) -> Reply {
+        let line = cmd.to_string();
+        let likes: Vec<_> = {
+            let state = self.state();
+            let commands = state.commands.iter().rev();
+            let likely = commands.filter_map(|(called, reply)| match called {
+                Called::Line(scripted) => (*scripted == line).then(|| (None, reply.clone())),
+                Called::Like(like) => Some((Some(like.clone()), reply.clone())),
+            });
+            likely.collect()
+        };
+        let found = likes
+            .into_iter()
+            .find(|(like, _)| like.as_ref().is_none_or(|like| like(cmd)));
+        match found {
+            Some((_, reply)) => reply.settled(&self.tree),
+            None => panic!("the test has no script for the command: {line}"),
+        }
+    }
+
+    fn skeleton_of(&self, path: &str) -> Option<Skeleton> {
+        self.state()
+            .skeletons
+            .iter()
+            .rev()
+            .find(|skeleton| skeleton.is_for(path))
+            .cloned()
+    }
+}
+
+impl System for Script {
+    fn exec(&self, cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
+        let hangs = || {
+            self.advance(limit);
+            Err(CmdError::timed_out(cmd, limit, false))
+        };
+        if limit.is_zero() {
+            return hangs();
+        }
+        let reply = self.reply(cmd);
+        if let End::Missing = reply.end {
+            return Err(CmdError::Missing {
+                program: cmd.program().to_owned(),
+            });
+        }
+        match self.step(&cmd.to_string()) {
+            Verdict::Go => {}
+            Verdict::Fail => {
+                let stderr = "injected failure\n".to_owned();
+                return Ok(Output {
+                    status: Status::Exited(1),
+                    stdout: String::new(),
+                    stderr,
+                });
+            }
+            Verdict::Hang => return hangs(),
+        }
+        if reply.time > limit {
+            return hangs();
+        }
+        reply.effects.iter().for_each(|effect| effect(&self.tree));
+        match reply.end {
+            End::Said {
+                status,
+                stdout,
+                stderr,
+            } => {
+                self.advance(reply.time);
+                Ok(Output {
+                    status,
+                    stdout,
+                    stderr: cmd.without_secrets(stderr),
+                })
+            }
+            _ => hangs(),
+        }
+    }
+
+    fn net(&self, namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError> {
+        self.network().open(self.clone(), namespace, deadline)
+    }
+
+    fn now(&self) -> Instant {
+        self.state().now
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.advance(time);
+    }
+
+    fn about_to(&self, what: &str) -> io::Result<()> {
+        match self.step(what) {
+            Verdict::Go => Ok(()),
+            Verdict::Fail => Err(Errno::EIO.into()),
+            Verdict::Hang => {
+                let timeout = self.state().timeout;
+                self.advance(timeout);
+                resume_unwind(Box::new(Killed))
+            }
+        }
+    }
+
+    fn made_dir(&self, path: &str) {
+        if let Some(skeleton) = self.skeleton_of(path) {
+            skeleton.fill(&self.tree, path);
+        }
+    }
+
+    fn removes_dir(&self, path: &str) -> io::Result<()> {
+        self.skeleton_of(path)
+            .map_or(Ok(()), |skeleton| skeleton.clear(&self.tree, path))
+    }
+}

@@ -1,0 +1,107 @@
+//! From names and values to an agent's typed parameters, through its clap declaration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::{Agent, Exit, Failure};
+
+/// Reads an agent's parameters. What the agent does not declare is passed over, since Pacemaker
+/// and its tools add names of their own. An error is one line that names the parameter, the
+/// value and what was expected, and is [`Exit::NotConfigured`].
+pub fn parse<A: Agent>(given: &BTreeMap<String, String>) -> Result<A, Failure> {
+    let command = A::command();
+    let mut line = vec![command.get_name().to_owned()];
+    for arg in command.get_arguments() {
+        if let (Some(long), Some(value)) = (arg.get_long(), given.get(arg.get_id().as_str())) {
+            line.push(format!("--{long}={value}"));
+        }
+    }
+    A::try_parse_from(line).map_err(|error| Exit::NotConfigured.because(one_line(&error)))
+}
+
+/// The first of these names that the agent does not declare.
+pub(crate) fn unknown<A: Agent>(names: &[String]) -> Option<&String> {
+    let command = A::command();
+    let known = |name: &str| command.get_arguments().any(|arg| arg.get_id() == name);
+    names.iter().find(|name| !known(name))
+}
+
+/// What is wrong, from the parts of clap's error rather than from its many lines.
+fn one_line(error: &clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(", "),
+        _ => String::new(),
+    };
+    // "--cidr_netmask <CIDR_NETMASK>" is cidr_netmask.
+    let names: Vec<String> = text(ContextKind::InvalidArg)
+        .split(", ")
+        .map(|arg| {
+            arg.trim_start_matches('-')
+                .split([' ', '='])
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect();
+    let name = names.join(", ");
+    let value = text(ContextKind::InvalidValue);
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument => format!("parameter {name}: required, but not given"),
+        ErrorKind::InvalidValue => {
+            format!(
+                "parameter {name}: \"{value}\" is not one of {}",
+                text(ContextKind::ValidValue)
+            )
+        }
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            // Ours say what was expected; those of numbers repeat the value, and say the range.
+            format!(
+                "parameter {name}: \"{value}\" {}",
+                why.strip_prefix(&format!("{value} ")).unwrap_or(&why)
+            )
+        }
+        kind => format!("parameter {name}: {kind}"),
+    }
+}
+
+/// Yes or no, in any of the spellings that OCF agents take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(bool);
+
+impl Flag {
+    /// Is it yes?
+    pub fn is_on(self) -> bool {
+        self.0
+    }
+}
+
+impl From<bool> for Flag {
+    fn from(on: bool) -> Flag {
+        Flag(on)
+    }
+}
+
+impl FromStr for Flag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Flag, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" | "y" | "ja" => Ok(Flag(true)),
+            "false" | "no" | "off" | "0" | "n" | "nein" => Ok(Flag(false)),
+            _ => Err("is neither true nor false".into()),
+        }
+    }
+}
+
+impl fmt::Display for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}

@@ -1,0 +1,413 @@
+//! The life of an action, from the call to the exit code. What every agent has in common stands
+//! here once: looking before and after, taking back what failed, and what each error means.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use host::{Deadline, Host};
+use log::{debug, error, info, warn};
+
+use crate::{Agent, Call, Depth, Exit, Failure, Node, State, classify, man, meta, params};
+
+/// What Pacemaker gives an action that says nothing about its timeout.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
+/// An exit reason is shown on one line of a status display.
+const LONGEST_REASON: usize = 400;
+const REASON_PREFIX: &str = "ocf-exit-reason:";
+/// The hint under which the parameters of a start are kept for a stop that has none.
+const PARAMETERS: &str = "parameters";
+
+/// What an action comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit code.
+    pub exit: Exit,
+    /// Why, in one line, unless all is well.
+    pub reason: Option<String>,
+    /// What is printed on standard output.
+    pub stdout: String,
+}
+
+impl Outcome {
+    fn plain(exit: Exit) -> Outcome {
+        Outcome {
+            exit,
+            reason: None,
+            stdout: String::new(),
+        }
+    }
+
+    fn text(stdout: String) -> Outcome {
+        Outcome {
+            stdout,
+            ..Outcome::plain(Exit::Success)
+        }
+    }
+
+    fn because(exit: Exit, reason: String) -> Outcome {
+        Outcome {
+            reason: Some(reason),
+            ..Outcome::plain(exit)
+        }
+    }
+
+    fn failed(exit: Exit, error: &Error) -> Outcome {
+        Outcome::because(exit, one_line(&format!("{error:#}")))
+    }
+}
+
+/// The whole of an agent's `main`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where arguments, environment and clock are first read"
+)]
+pub fn main<A: Agent>() -> ExitCode {
+    let started = std::time::Instant::now();
+    install_panic_hook();
+    let call = match Call::new(std::env::args().skip(1), environment()) {
+        Ok(call) => call,
+        Err(error) => return print(&Outcome::failed(Exit::Args, &error), None),
+    };
+    let name = A::command().get_name().to_owned();
+    crate::log::start(&name, &call);
+    let timeout = call
+        .timeout()
+        .or(advertised_timeout::<A>(&call.action))
+        .unwrap_or(DEFAULT_TIMEOUT);
+    let host = Host::linux(Deadline::of_action(started, timeout));
+    let outcome = execute::<A>(&call, &host);
+    // A tool that runs validate-all itself reads lines of this form (crmsh).
+    if let ("validate-all", Some(reason), None) =
+        (call.action.as_str(), &outcome.reason, &call.reason_prefix)
+    {
+        say(&format!("ERROR: {reason}"));
+    }
+    print(&outcome, call.reason_prefix.as_deref())
+}
+
+/// The environment, as far as it is text.
+#[expect(clippy::disallowed_methods, reason = "read once, here")]
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| {
+        (
+            name.to_string_lossy().into_owned(),
+            value.to_string_lossy().into_owned(),
+        )
+    })
+}
+
+fn advertised_timeout<A: Agent>(action: &str) -> Option<Duration> {
+    let operation = A::OPERATIONS
+        .iter()
+        .find(|operation| operation.name == action)?;
+    Some(Duration::from_secs(operation.timeout.into()))
+}
+
+/// An error in the agent itself ends as a reason and exit code 1, not as a signal.
+fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let what = panic
+            .payload()
+            .downcast_ref::<&str>()
+            .map(ToString::to_string);
+        let what = what
+            .or(panic.payload().downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let reason = one_line(&format!("internal error at {place}: {what}"));
+        say(&format!("{REASON_PREFIX}{reason}"));
+        #[expect(clippy::disallowed_methods, reason = "there is nowhere to return to")]
+        std::process::exit(Exit::Generic as i32);
+    }));
+}
+
+/// Prints an outcome. A reader that has gone away changes nothing: the exit code is what counts.
+fn print(outcome: &Outcome, prefix: Option<&str>) -> ExitCode {
+    let mut stdout = io::stdout();
+    let _ = stdout
+        .write_all(outcome.stdout.as_bytes())
+        .and_then(|()| stdout.flush());
+    if let Some(reason) = &outcome.reason {
+        say(&format!("{}{reason}", prefix.unwrap_or(REASON_PREFIX)));
+    }
+    ExitCode::from(outcome.exit as u8)
+}
+
+/// A line on standard error, as one write: other processes may write there too.
+fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Text as one line: Pacemaker reads a reason up to its first line break.
+fn one_line(text: &str) -> String {
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(LONGEST_REASON) {
+        line.truncate(cut);
+        line.push_str("...");
+    }
+    line
+}
+
+/// Carries out a call: what [`main`] does, without the process around it.
+///
+/// Which exit codes an action may have is decided here. Codes 2, 4, 5 and 6 ban a resource from
+/// a node or from all of them, so only what comes before a resource runs may say them: start,
+/// validate-all, promote and reload-agent. From a monitor, 6 would stop a running service
+/// everywhere, and from a stop anything but 0 gets the node fenced: there, every error is 1.
+pub fn execute<A: Agent>(call: &Call, host: &Host) -> Outcome {
+    let command = A::command();
+    let name = command.get_name();
+    let node = Node::new(host, call, name);
+    let offers = |action: &str| {
+        A::OPERATIONS
+            .iter()
+            .any(|operation| operation.name == action)
+    };
+    match call.action.as_str() {
+        "meta-data" => Outcome::text(meta::metadata::<A>()),
+        "man" => Outcome::text(man::page::<A>()),
+        "usage" | "help" | "--help" | "-h" => Outcome::text(usage::<A>()),
+        "validate-all" => with_parameters(call, |agent: A| validate(&agent, &node)),
+        "start" => with_parameters(call, |agent: A| start(&agent, &node)),
+        "promote" if offers("promote") => with_parameters(call, |agent: A| agent.promote(&node)),
+        "reload-agent" if offers("reload-agent") => with_parameters(call, |agent: A| {
+            agent.reload(&node)?;
+            remember(call, &node)
+        }),
+        "monitor" | "status" => monitor::<A>(&node),
+        "stop" => as_generic(stop::<A>(&node)),
+        "demote" if offers("demote") => as_generic(demote::<A>(&node)),
+        "notify" if offers("notify") => {
+            if let Err(error) = parameters::<A>(call)
+                .map_err(Error::from)
+                .and_then(|agent| agent.notify(&node))
+            {
+                warn!("{error:#}");
+            }
+            Outcome::plain(Exit::Success)
+        }
+        action => {
+            let mut reason = format!("{name} has no action \"{action}\"");
+            let _ = write!(reason, "; it has {}", actions::<A>().join(", "));
+            Outcome::because(Exit::Unimplemented, reason)
+        }
+    }
+}
+
+/// The parameters, valid each by itself and taken together.
+fn parameters<A: Agent>(call: &Call) -> Result<A, Failure> {
+    // By hand an unknown name is a mistake; in the environment it is somebody else's.
+    if let Some(name) = params::unknown::<A>(&call.typed) {
+        return Err(Exit::Args.because(format!("there is no parameter \"{name}\"")));
+    }
+    let agent: A = params::parse(&call.params)?;
+    match agent.check() {
+        Ok(()) => Ok(agent),
+        Err(error) => Err(match classify(&error) {
+            Exit::Generic => Exit::NotConfigured.because(format!("{error:#}")),
+            exit => exit.because(format!("{error:#}")),
+        }),
+    }
+}
+
+/// An action that needs its parameters, and whose errors may ban the resource.
+fn with_parameters<A: Agent>(call: &Call, action: impl FnOnce(A) -> Result<()>) -> Outcome {
+    match parameters::<A>(call).map_err(Error::from).and_then(action) {
+        Ok(()) => Outcome::plain(Exit::Success),
+        Err(error) => Outcome::failed(classify(&error), &error),
+    }
+}
+
+/// An action whose every error is 1.
+fn as_generic(result: Result<()>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::plain(Exit::Success),
+        Err(error) => Outcome::failed(Exit::Generic, &error),
+    }
+}
+
+fn validate<A: Agent>(agent: &A, node: &Node) -> Result<()> {
+    if Depth::of_level(node.call().level) > Depth::Quick {
+        agent.validate(node)?;
+    }
+    Ok(())
+}
+
+fn start<A: Agent>(agent: &A, node: &Node) -> Result<()> {
+    // An error is no answer to "does it run already": then it is started.
+    if agent
+        .monitor(node, Depth::Quick)
+        .is_ok_and(|state| state.is_up())
+    {
+        return remember(node.call(), node);
+    }
+    agent.validate(node)?;
+    remember(node.call(), node)?;
+    bring_up(agent, node).inspect_err(|failure| {
+        debug!("taking back a failed start: {failure:#}");
+        if let Err(error) = agent.stop(node) {
+            warn!("taking back the failed start failed too: {error:#}");
+        }
+    })
+}
+
+fn bring_up<A: Agent>(agent: &A, node: &Node) -> Result<()> {
+    agent.start(node)?;
+    let state = agent
+        .monitor(node, Depth::Quick)
+        .context("after the start")?;
+    ensure!(
+        state.is_up(),
+        "start finished, but the resource is not running"
+    );
+    Ok(())
+}
+
+/// Keeps the parameters, for a stop that is given none.
+fn remember(call: &Call, node: &Node) -> Result<()> {
+    let mut text = String::new();
+    for (name, value) in call.params.iter().filter(|(name, _)| !is_secret(name)) {
+        let _ = writeln!(text, "{name}={}", value.replace('\n', " "));
+    }
+    if node.hint(PARAMETERS)?.as_ref() == Some(&text) {
+        return Ok(());
+    }
+    node.set_hint(PARAMETERS, &text)
+}
+
+/// The names that Pacemaker hides, too.
+fn is_secret(name: &str) -> bool {
+    name.contains("passw") || name.contains("secret")
+}
+
+/// The agent as it was last started here, if that was kept.
+fn remembered<A: Agent>(node: &Node) -> Result<Option<A>> {
+    let Some(text) = node.hint(PARAMETERS)? else {
+        return Ok(None);
+    };
+    let given = text.lines().filter_map(|line| line.split_once('='));
+    let given = given
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Ok(params::parse(&given).ok())
+}
+
+fn stop<A: Agent>(node: &Node) -> Result<()> {
+    let agent = match parameters::<A>(node.call()) {
+        Ok(agent) => agent,
+        // A stop must work whatever the parameters: what is here was started with good ones.
+        Err(failure) => match remembered(node)? {
+            Some(agent) => {
+                warn!("stopping what was started here: {failure}");
+                agent
+            }
+            None => {
+                info!("nothing was started here: {failure}");
+                return node.forget_hints();
+            }
+        },
+    };
+    // An error is no proof that nothing is here: then it is stopped.
+    if !matches!(agent.is_gone(node), Ok(true)) {
+        agent.stop(node)?;
+        if !agent.is_gone(node).context("after the stop")? {
+            let state = agent
+                .monitor(node, Depth::Quick)
+                .map_or_else(|error| format!("{error:#}"), |state| state.to_string());
+            return Err(anyhow!(
+                "stop finished, but the resource is not gone: {state}"
+            ));
+        }
+    }
+    node.forget_hints()
+}
+
+fn demote<A: Agent>(node: &Node) -> Result<()> {
+    match parameters::<A>(node.call()) {
+        Ok(agent) => agent.demote(node),
+        Err(failure) => match remembered::<A>(node)? {
+            Some(agent) => agent.demote(node),
+            None => Err(failure.into()),
+        },
+    }
+}
+
+fn monitor<A: Agent>(node: &Node) -> Outcome {
+    let agent = match parameters::<A>(node.call()) {
+        Ok(agent) => agent,
+        Err(failure) => return monitor_without_parameters::<A>(node, &failure),
+    };
+    match agent.monitor(node, Depth::of_level(node.call().level)) {
+        Ok(State::Stopped) => Outcome::plain(Exit::NotRunning),
+        Ok(State::Running) => Outcome::plain(Exit::Success),
+        Ok(State::Promoted) => Outcome::plain(Exit::Promoted),
+        Ok(State::Degraded(why)) => Outcome::because(Exit::Degraded, one_line(&why)),
+        Ok(State::DegradedPromoted(why)) => {
+            Outcome::because(Exit::DegradedPromoted, one_line(&why))
+        }
+        Err(error) => match classify(&error) {
+            Exit::FailedPromoted => Outcome::failed(Exit::FailedPromoted, &error),
+            _ => Outcome::failed(Exit::Generic, &error),
+        },
+    }
+}
+
+/// A probe answers for what was started here, and if that is nothing, so is the answer: the
+/// start will say what is wrong with the parameters. A repeated monitor watches something that
+/// ought to run, and cannot.
+fn monitor_without_parameters<A: Agent>(node: &Node, failure: &Failure) -> Outcome {
+    let is_here = match remembered::<A>(node) {
+        Ok(None) => false,
+        Ok(Some(agent)) => !matches!(agent.is_gone(node), Ok(true)),
+        Err(error) => return Outcome::failed(Exit::Generic, &error),
+    };
+    if node.call().is_probe() && !is_here {
+        error!("{failure}");
+        return Outcome::plain(Exit::NotRunning);
+    }
+    Outcome::because(Exit::Generic, one_line(&failure.reason))
+}
+
+/// The actions of an agent, in the order in which people look for them.
+fn actions<A: Agent>() -> Vec<&'static str> {
+    let mut names: Vec<&str> = Vec::new();
+    for operation in A::OPERATIONS {
+        if !names.contains(&operation.name) {
+            names.push(operation.name);
+        }
+    }
+    names.extend(["status", "validate-all", "meta-data", "man", "usage"]);
+    names
+}
+
+fn usage<A: Agent>() -> String {
+    let command = A::command();
+    let name = command.get_name();
+    let about = command
+        .get_about()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let mut text = format!(
+        "{about}\n\nusage: {name} {{{}}} [--PARAMETER=VALUE ...]\n\n",
+        actions::<A>().join("|")
+    );
+    text.push_str(
+        "Pacemaker gives the parameters in the environment, as OCF_RESKEY_PARAMETER.\n\n",
+    );
+    for parameter in crate::parameters::<A>() {
+        let need = match (parameter.required, &parameter.default) {
+            (true, _) => " (required)".to_owned(),
+            (_, Some(default)) => format!(" (default {default})"),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "  {:<26} {}{need}", parameter.name, parameter.summary);
+    }
+    let _ = write!(text, "\nAll about each of them: {name} man | man -l -\n");
+    text
+}

@@ -1,0 +1,4 @@
+//! Reading one subsystem each, without policy: pure parsers and computations over what
+//! [`host::Host`] shows. What it means for a resource is the agent's to say.
+
+pub mod net;

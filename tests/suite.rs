@@ -1,0 +1,3 @@
+//! The executables, as Pacemaker, its tools and people use them.
+
+mod metadata;
