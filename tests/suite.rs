@@ -1,3 +1,4 @@
 //! The executables, as Pacemaker, its tools and people use them.
 
 mod metadata;
+mod namespaces;

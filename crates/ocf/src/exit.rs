@@ -68,7 +68,11 @@ pub struct Failure {
 /// The outermost of these counts, since it knows most of what was intended. Which of them an
 /// action may report at all is the lifecycle's to say: [`crate::execute`].
 pub fn classify(error: &anyhow::Error) -> Exit {
-    error.chain().find_map(code).unwrap_or(Exit::Generic)
+    // One that was given as a context is not in the chain; anyhow finds it all the same.
+    let failure = error.downcast_ref::<Failure>().map(|failure| failure.exit);
+    failure
+        .or_else(|| error.chain().find_map(code))
+        .unwrap_or(Exit::Generic)
 }
 
 fn code(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {

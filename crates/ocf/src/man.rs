@@ -91,7 +91,10 @@ impl Page {
             .iter()
             .map(|name| format!("\\fB{}\\fR", escape(name)));
         let actions = actions.collect::<Vec<_>>().join("\n| ");
-        self.line(&format!(".br\n\\fB{}\\fR\n{{ {actions} }}", escape(name)));
+        self.line(&format!(
+            ".br\n\\fB{}\\fR\n{{\\~{actions}\\~}}",
+            escape(name)
+        ));
     }
 
     fn actions<A: Agent>(&mut self) {
