@@ -5,7 +5,12 @@
     clippy::disallowed_methods,
     reason = "tests see the agents as other programs do"
 )]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may, but clippy does not take what it calls for one"
+)]
 
+mod examples;
 mod gates;
 mod room;
 

@@ -538,30 +538,30 @@ impl Vip {
             ours: Vec::new(),
             foreign: Vec::new(),
         };
-        let instances = self.instances(net)?;
-        if instances.is_empty() {
-            return Ok(found);
-        }
-        let noted_by_others: Vec<u32> = node
-            .hints_of_others(PLACEMENT)?
-            .iter()
-            .filter_map(|text| Placement::from_text(text))
-            .filter(|placement| placement.ip == self.ip)
-            .map(|placement| placement.link)
-            .collect();
-        for instance in instances {
+        for instance in self.instances(net)? {
             let noted = hint.is_some_and(|hint| hint.link == instance.link.index);
-            let theirs = noted_by_others.contains(&instance.link.index);
-            match &self.nic {
-                Some(nic) if noted || instance.link.is_called(&nic.name) => {
-                    found.ours.push(instance)
-                }
-                None if !theirs => found.ours.push(instance),
-                _ if theirs => {}
-                _ => found.foreign.push(instance),
+            let named = self
+                .nic
+                .as_ref()
+                .is_some_and(|nic| instance.link.is_called(&nic.name));
+            if noted || named {
+                found.ours.push(instance);
+            } else if self.noted_by_another(node, instance.link.index)? {
+                // Several resources may have one address, each on its own interface.
+            } else if self.nic.is_none() {
+                found.ours.push(instance);
+            } else {
+                found.foreign.push(instance);
             }
         }
         Ok(found)
+    }
+
+    /// Has another `vip` on this node noted that it put the address on this interface?
+    fn noted_by_another(&self, node: &Node, link: u32) -> Result<bool> {
+        let hints = node.hints_of_others(PLACEMENT)?;
+        let mut placements = hints.iter().filter_map(|text| Placement::from_text(text));
+        Ok(placements.any(|placement| placement.ip == self.ip && placement.link == link))
     }
 
     /// In what an instance differs from the configuration, and from what start chose beyond it.

@@ -4,41 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::examples::EXAMPLES;
 use super::room::{PROVIDER, answer, in_room, on_host, quiet_answer, run};
 use super::{AGENTS, told};
-
-/// A valid value for every parameter of every agent.
-const EXAMPLES: &[(&str, &[(&str, &str)])] = &[(
-    "vip",
-    &[
-        ("ip", "192.0.2.10"),
-        ("nic", "eth0"),
-        ("cidr_netmask", "24"),
-        ("netmask", "24"),
-        ("broadcast", "-"),
-        ("iflabel", "vip1"),
-        ("metric", "100"),
-        ("noprefixroute", "true"),
-        ("preferred_lft", "0"),
-        ("bring_up", "false"),
-        ("check_link_status", "no"),
-        ("nodad", "true"),
-        ("run_arping", "yes"),
-        ("arp_count", "3"),
-        ("arp_interval", "100"),
-        ("arp_count_refresh", "1"),
-        ("arp_mode", "reply"),
-        ("network_namespace", "blue"),
-        ("kill_connections", "1"),
-        ("lvs_support", "false"),
-        ("lvs_ipv6_addrlabel", "true"),
-        ("lvs_ipv6_addrlabel_value", "98"),
-        ("arp_sender", "send_arp"),
-        ("send_arp_opts", "-q"),
-        ("arp_bg", "true"),
-        ("flush_routes", "false"),
-    ],
-)];
 
 /// pcs's rules, which a metadata has to pass before pcs does anything with it.
 const PCS_RULES: &[&str] = &[
@@ -53,14 +21,10 @@ const UNFENCED: &str = "Blind faith: not fencing unseen nodes";
 
 /// The names of the parameters in a metadata, in our own form of it.
 pub(super) fn parameters(metadata: &str) -> impl Iterator<Item = &str> {
-    values(metadata, "<parameter ", "name")
-}
-
-fn values<'a>(metadata: &'a str, tag: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let lines = metadata
-        .lines()
-        .filter(move |line| line.trim_start().starts_with(tag));
-    lines.filter_map(move |line| attribute(line, name))
+    let lines = metadata.lines().map(str::trim_start);
+    lines
+        .filter(|line| line.starts_with("<parameter "))
+        .filter_map(|line| attribute(line, "name"))
 }
 
 fn attribute<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -103,8 +67,15 @@ fn each_agent(gate: impl Fn(&Path, &str, &str)) {
 }
 
 #[test]
-fn every_parameter_has_an_example() {
-    each_agent(|_, agent, metadata| assert!(!examples(agent, metadata).is_empty()));
+fn every_parameter_has_an_example_that_its_agent_takes() {
+    for (agent, executable) in AGENTS {
+        let examples = examples(agent, &told(executable, "meta-data"));
+        let variables = examples
+            .iter()
+            .map(|(name, value)| (format!("OCF_RESKEY_{name}"), value));
+        let mut validate = Command::new(executable);
+        quiet_answer(validate.arg("validate-all").env_clear().envs(variables), "");
+    }
 }
 
 /// As `ocf-tester` does it, by the grammar in the document, which is as strict as OCF 1.1: order

@@ -128,15 +128,23 @@ fn install_panic_hook() {
 }
 
 /// Prints an outcome. A reader that has gone away changes nothing: the exit code is what counts.
+/// That what was asked for cannot be written anywhere is a failure.
 fn print(outcome: &Outcome, prefix: Option<&str>) -> ExitCode {
     let mut stdout = io::stdout();
-    let _ = stdout
+    let written = stdout
         .write_all(outcome.stdout.as_bytes())
         .and_then(|()| stdout.flush());
-    if let Some(reason) = &outcome.reason {
+    let failed = written
+        .err()
+        .filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+    let failed = failed.map(|error| format!("writing the output: {error}"));
+    if let Some(reason) = failed.as_ref().or(outcome.reason.as_ref()) {
         say(&format!("{}{reason}", prefix.unwrap_or(REASON_PREFIX)));
     }
-    ExitCode::from(outcome.exit as u8)
+    match failed {
+        Some(_) => ExitCode::from(Exit::Generic as u8),
+        None => ExitCode::from(outcome.exit as u8),
+    }
 }
 
 /// A line on standard error, as one write: other processes may write there too.
