@@ -65,7 +65,7 @@ impl Lan {
 
     /// Sets a sysctl of the neighbour's.
     pub fn neighbours_sysctl(&self, path: &str, value: &str) {
-        let set = format!("netns exec neighbour sh -c");
+        let set = "netns exec neighbour sh -c";
         let output = Command::new("ip")
             .args(set.split(' '))
             .arg(format!("echo {value} > /proc/sys/{path}"))
