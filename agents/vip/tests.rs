@@ -618,7 +618,12 @@ fn bad_parameters_are_named_with_what_was_expected() {
         (
             &[("ip", "192.0.2.7"), ("arp_count", "101")],
             Exit::NotConfigured,
-            "parameter arp_count: \"101\" is not in 0..=100",
+            "parameter arp_count: \"101\" is not a whole number from 0 to 100",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("metric", "-1")],
+            Exit::NotConfigured,
+            "parameter metric: \"-1\" is not a whole number from 0 to 4294967295",
         ),
         (
             &[("ip", "192.0.2.7"), ("arp_mode", "loud")],

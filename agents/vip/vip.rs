@@ -77,7 +77,7 @@ pub struct Vip {
     /// Metric of the address's network route
     ///
     /// Left out, the kernel chooses it.
-    #[arg(long)]
+    #[arg(long, value_parser = ocf::number(0..=u32::MAX))]
     metric: Option<u32>,
 
     /// Make no network route for the address
@@ -124,21 +124,21 @@ pub struct Vip {
     ///
     /// How often the neighbours are told, 0 to 100 times. All of it happens within start, so that
     /// no announcement can come after a stop.
-    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(long, default_value = "5", value_parser = ocf::number(0..=100))]
     arp_count: u32,
 
     /// Time between announcements
     ///
     /// In milliseconds, 1 to 10000. IPaddr2 takes 200, but announces from the background; here
     /// start waits for the last one.
-    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value = "20", value_parser = ocf::number(1..=10_000))]
     arp_interval: u32,
 
     /// Announcements on every monitor
     ///
     /// How often each repeated monitor tells the neighbours again, 0 to 100 times: against
     /// switches and hosts that were told otherwise during a partition.
-    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(long, default_value = "0", value_parser = ocf::number(0..=100))]
     arp_count_refresh: u32,
 
     /// Form of the announcements
@@ -178,7 +178,7 @@ pub struct Vip {
     /// Number of that label
     ///
     /// Of the label that lvs_ipv6_addrlabel adds.
-    #[arg(long, default_value = "99")]
+    #[arg(long, default_value = "99", value_parser = ocf::number(0..=u32::MAX - 1))]
     lvs_ipv6_addrlabel_value: u32,
 
     /// Accepted, and ignored

@@ -289,6 +289,34 @@ fn the_interface_is_the_one_with_the_network_and_the_lowest_metric() {
 
 #[test]
 #[ignore = "needs root: cargo lab test"]
+fn between_equal_interfaces_the_kernel_chooses() {
+    let lan = Lan::new();
+    lan.another_nic("eth1", "192.0.2.2/24");
+    lan.ip("addr add 2001:db8::2/64 dev eth1 nodad");
+    for (params, address) in [(V4, "192.0.2.7"), (V6, "2001:db8::7")] {
+        let kernels = lan.ip(&format!("route get {address}"));
+        let kernels = kernels
+            .split("dev ")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap();
+        let vip = vip(&[params, &[("nodad", "true")]].concat());
+        vip.expect("start", 0);
+        let [line] = &lan.addresses(&format!("{address}/"))[..] else {
+            panic!("not one line")
+        };
+        assert!(
+            line.contains(&format!(": {kernels} ")),
+            "{line}, expected on {kernels}"
+        );
+        vip.expect("stop", 0);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo lab test"]
 fn other_addresses_of_the_network_outlive_the_primary_one() {
     let lan = Lan::new();
     lan.another_nic("eth1", "203.0.113.1/32");

@@ -63,7 +63,7 @@ pub use call::Call;
 pub use declaration::{Operation, Parameter, ParameterKind, parameters};
 pub use exit::{Exit, Failure, classify};
 pub use node::Node;
-pub use params::{Flag, parse};
+pub use params::{Flag, number, parse};
 pub use run::{Outcome, execute, main};
 
 /// What an agent's file begins with.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -61,13 +62,22 @@ fn one_line(error: &clap::Error) -> String {
             let why = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            // Ours say what was expected; those of numbers repeat the value, and say the range.
-            format!(
-                "parameter {name}: \"{value}\" {}",
-                why.strip_prefix(&format!("{value} ")).unwrap_or(&why)
-            )
+            format!("parameter {name}: \"{value}\" {why}")
         }
         kind => format!("parameter {name}: {kind}"),
+    }
+}
+
+/// Reads a whole number in a range: `#[arg(value_parser = ocf::number(0..=100))]`.
+pub fn number(
+    range: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => {
+            let (first, last) = (range.start(), range.end());
+            Err(format!("is not a whole number from {first} to {last}"))
+        }
     }
 }
 

@@ -318,3 +318,70 @@ fn the_clock_runs_while_it_sleeps() {
     Linux.sleep(Duration::from_millis(5));
     assert!(Linux.now() - before >= Duration::from_millis(5));
 }
+
+/// A file system that takes no writes: whoever writes waits in state D, and no signal helps.
+struct Frozen {
+    dir: tempfile::TempDir,
+}
+
+impl Frozen {
+    fn new() -> Frozen {
+        // The mount is this thread's alone, and goes with it.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let frozen = Frozen { dir };
+        let root = frozen.dir.path().display();
+        run(&sh("mount --make-rprivate /"));
+        let made = run(&sh(&format!(
+            "cd {root} && mkdir at && truncate -s 8M image && mkfs.ext4 -q image \
+             && mount -o loop image at && fsfreeze --freeze at"
+        )));
+        assert!(made.success(), "{made:?}");
+        frozen
+    }
+
+    fn file(&self) -> String {
+        self.dir.path().join("at/file").display().to_string()
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let at = self.dir.path().join("at").display().to_string();
+        run(&sh(&format!("fsfreeze --unfreeze {at}; umount {at}")));
+    }
+}
+
+#[test]
+#[ignore = "needs root, loop devices and ext4: cargo lab test"]
+fn a_child_that_no_signal_reaches_is_left_behind_without_anything_of_ours() {
+    let frozen = Frozen::new();
+    let result = Linux.exec(&Cmd::new("touch").arg(frozen.file()), SHORT);
+    let Err(CmdError::TimedOut {
+        abandoned: true, ..
+    }) = &result
+    else {
+        panic!("{result:?}")
+    };
+    let thread = nix::unistd::gettid();
+    let left = fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap();
+    let pid = left.trim();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    assert!(stat.contains("(touch) D "), "{stat}");
+    // Whoever waits for the agent's output must not have to wait for this child.
+    let ours: Vec<_> = (0..3)
+        .map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap())
+        .collect();
+    for fd in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let (fd, to) = (
+            fd.as_ref().unwrap().file_name(),
+            fs::read_link(fd.unwrap().path()).unwrap(),
+        );
+        assert!(
+            to.starts_with("/dev/null") || !ours.contains(&to),
+            "{fd:?} is {to:?}"
+        );
+    }
+    drop(frozen);
+    nix::sys::wait::waitpid(Pid::from_raw(pid.parse().unwrap()), None).unwrap();
+}

@@ -222,4 +222,18 @@ mod tests {
             "ff02::1:ff12:3456".parse::<Ipv6Addr>().unwrap()
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_from_the_network_is_read_or_passed_over(bytes: Vec<u8>, length in 0usize..40) {
+            let _ = (Arp::read(&bytes), advertised(&bytes, Ipv6Addr::LOCALHOST, length));
+        }
+
+        #[test]
+        fn an_advertisement_with_any_options_is_read_or_passed_over(options: Vec<u8>) {
+            let mut message = neighbour_advertisement(&Mac::default(), Ipv6Addr::LOCALHOST);
+            message.extend_from_slice(&options);
+            let _ = advertised(&message, Ipv6Addr::LOCALHOST, 6);
+        }
+    }
 }

@@ -353,3 +353,61 @@ fn unreadable(what: &str, reason: String) -> NetError {
         what: reason,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message as the kernel sends it.
+    fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let mut message = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        message.extend_from_slice(&kind.to_ne_bytes());
+        message.extend_from_slice(&flags.to_ne_bytes());
+        message.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+        message.extend_from_slice(body);
+        message.resize(message.len().next_multiple_of(4), 0);
+        message
+    }
+
+    #[test]
+    fn a_datagram_is_taken_apart_into_its_messages() {
+        let datagram = [message(20, 0, b"first"), message(3, 0, &[])].concat();
+        let parts: Vec<_> = split(&datagram).map(|part| part.unwrap()).collect();
+        assert_eq!(parts.len(), 2);
+        assert_eq!((parts[0].0.kind, parts[0].1), (20, &b"first"[..]));
+        assert_eq!(parts[1].0.kind, NLMSG_DONE);
+        assert!(split(&datagram[..10]).next().unwrap().is_err());
+        assert!(split(&datagram[..18]).next().unwrap().is_err());
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_kernels_own_words() {
+        let mut body = (-libc::EINVAL).to_ne_bytes().to_vec();
+        body.extend_from_slice(&message(20, 0, b"the request"));
+        let plain = message(NLMSG_ERROR, 0, &body);
+        push_attribute(&mut body, NLMSGERR_ATTR_MSG, b"ipv4: Invalid prefix\0");
+        let told = message(NLMSG_ERROR, NLM_F_ACK_TLVS, &body);
+        let refusal = |datagram: &[u8]| {
+            let (header, body) = split(datagram).next().unwrap().unwrap();
+            verdict("adding 192.0.2.7/24", &header, body)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refusal(&plain),
+            "adding 192.0.2.7/24: EINVAL: Invalid argument"
+        );
+        let expected = "adding 192.0.2.7/24: EINVAL: Invalid argument: ipv4: Invalid prefix";
+        assert_eq!(refusal(&told), expected);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_datagram_is_read_or_refused(bytes: Vec<u8>) {
+            for part in split(&bytes) {
+                let Ok((header, body)) = part else { break };
+                let _ = verdict("asking", &header, body);
+            }
+        }
+    }
+}

@@ -413,4 +413,11 @@ mod tests {
             }
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_message_is_read_or_passed_over(bytes: Vec<u8>) {
+            let _ = (address(&bytes), link(&bytes), route(&bytes), route_link(&bytes));
+        }
+    }
 }
