@@ -583,13 +583,18 @@ fn bad_parameters_are_named_with_what_was_expected() {
         ),
         (
             &[("ip", "203.0.113.7")],
-            Exit::Args,
-            "parameter nic: not given, and no interface is on a network with 203.0.113.7; expected an interface",
+            Exit::Generic,
+            "no interface is on a network with 203.0.113.7, and nic is not given; expected one of the two",
         ),
         (
             &[("ip", "203.0.113.7"), ("nic", "eth0")],
-            Exit::Args,
-            "parameter cidr_netmask: not given, and eth0 is on no network with 203.0.113.7; expected a prefix length",
+            Exit::Generic,
+            "eth0 is on no network with 203.0.113.7, and cidr_netmask is not given; expected one of the two",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("cidr_netmask", "16")],
+            Exit::Generic,
+            "no interface is on a network with 192.0.2.7/16, and nic is not given; expected one of the two",
         ),
         (
             &[("ip", "fe80::7")],

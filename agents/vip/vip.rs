@@ -64,7 +64,7 @@ pub struct Vip {
     ///
     /// IPv4 only: an address, or + for all host bits set, or - for all host bits clear.
     /// A network of one or two addresses has none.
-    #[arg(long, default_value = "+", allow_hyphen_values = true)]
+    #[arg(long, default_value = "+")]
     broadcast: Broadcast,
 
     /// Label of the address
@@ -181,27 +181,27 @@ pub struct Vip {
     #[arg(long, default_value = "99", value_parser = ocf::number(0..=u32::MAX - 1))]
     lvs_ipv6_addrlabel_value: u32,
 
-    /// Accepted, and ignored
+    /// Program that sends announcements (ignored)
     ///
-    /// In IPaddr2, the program that sends announcements. Here the agent sends them itself.
+    /// Accepted for old configurations, and ignored: the agent sends announcements itself.
     #[arg(long)]
     arp_sender: Option<String>,
 
-    /// Accepted, and ignored
+    /// Options of that program (ignored)
     ///
-    /// In IPaddr2, options for the program that sends announcements. Here there is none.
+    /// Accepted for old configurations, and ignored: there is no such program.
     #[arg(long)]
     send_arp_opts: Option<String>,
 
-    /// Accepted, and ignored
+    /// Announce from the background (ignored)
     ///
-    /// In IPaddr2, whether announcements are sent from the background. Here they never are.
+    /// Accepted for old configurations, and ignored: announcements are always part of start.
     #[arg(long)]
     arp_bg: Option<Flag>,
 
-    /// Accepted, and ignored
+    /// Flush the route cache (ignored)
     ///
-    /// In IPaddr2, whether stop flushes the route cache, which Linux has not had since 3.6. See
+    /// Accepted for old configurations, and ignored: Linux has had no route cache since 3.6. See
     /// kill_connections.
     #[arg(long)]
     flush_routes: Option<Flag>,

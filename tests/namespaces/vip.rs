@@ -287,6 +287,91 @@ fn the_interface_is_the_one_with_the_network_and_the_lowest_metric() {
     assert!(lan.addresses("192.0.2.7/").is_empty());
 }
 
+/// What IPaddr2's own tests expect where nic or prefix are left out or do not fit: moving to
+/// `vip` must not change which interface an address comes up on.
+#[test]
+#[ignore = "needs root: cargo lab test"]
+fn interface_and_prefix_are_found_as_ipaddr2_finds_them() {
+    let lan = Lan::new();
+    lan.ip("link add eth1 type veth peer name eth1-peer");
+    lan.ip("link set eth1 up");
+    lan.ip("link set eth1-peer up");
+    let (four, six) = ("192.0.2.7", "2001:db8::7");
+    /// Parameters, and the interface and text that the address then has, if it starts at all.
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<(&'a str, &'a str)>);
+    let table: &[Case] = &[
+        (&[("ip", four)], Some(("eth0", "192.0.2.7/24"))),
+        (
+            &[("ip", four), ("nic", "eth0")],
+            Some(("eth0", "192.0.2.7/24")),
+        ),
+        (
+            &[("ip", four), ("cidr_netmask", "24")],
+            Some(("eth0", "192.0.2.7/24")),
+        ),
+        (
+            &[("ip", four), ("cidr_netmask", "28")],
+            Some(("eth0", "192.0.2.7/28")),
+        ),
+        (&[("ip", four), ("cidr_netmask", "16")], None),
+        (&[("ip", four), ("nic", "eth1")], None),
+        (
+            &[("ip", four), ("nic", "eth1"), ("cidr_netmask", "16")],
+            Some(("eth1", "192.0.2.7/16")),
+        ),
+        (
+            &[("ip", four), ("broadcast", "192.0.255.255")],
+            Some(("eth0", "brd 192.0.255.255")),
+        ),
+        (&[("ip", "198.51.100.7")], None),
+        (&[("ip", six)], Some(("eth0", "2001:db8::7/64"))),
+        (
+            &[("ip", six), ("nic", "eth0")],
+            Some(("eth0", "2001:db8::7/64")),
+        ),
+        (
+            &[("ip", six), ("cidr_netmask", "64")],
+            Some(("eth0", "2001:db8::7/64")),
+        ),
+        (&[("ip", six), ("cidr_netmask", "80")], None),
+        (&[("ip", six), ("cidr_netmask", "48")], None),
+        (&[("ip", six), ("nic", "eth1")], None),
+        (
+            &[("ip", six), ("nic", "eth1"), ("cidr_netmask", "48")],
+            Some(("eth1", "2001:db8::7/48")),
+        ),
+        (&[("ip", "2001:db8:1::7")], None),
+        (
+            &[("ip", "fe80::7"), ("nic", "eth0")],
+            Some(("eth0", "fe80::7/64")),
+        ),
+    ];
+    for (params, expected) in table {
+        let vip = vip(&[params, &[("nodad", "true"), ("arp_count", "0")][..]].concat());
+        let start = vip.run("start");
+        let there = lan.addresses(&format!("{}/", params[0].1)).join("\n");
+        match expected {
+            Some((nic, text)) => {
+                assert_eq!(start.code, Some(0), "{params:?}: {start:?}");
+                assert!(
+                    there.contains(&format!(": {nic} ")) && there.contains(text),
+                    "{params:?}: {there}"
+                );
+                vip.expect("monitor", 0);
+            }
+            None => {
+                assert_eq!(start.code, Some(1), "{params:?}: {start:?}");
+                assert_eq!(there, "", "{params:?}");
+            }
+        }
+        vip.expect("stop", 0);
+        assert!(
+            lan.addresses(&format!("{}/", params[0].1)).is_empty(),
+            "{params:?}"
+        );
+    }
+}
+
 #[test]
 #[ignore = "needs root: cargo lab test"]
 fn between_equal_interfaces_the_kernel_chooses() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use host::net::{Address, AddressFlags, Family, Link, Net, NetError, SourceLabel};
 use ocf::prelude::*;
+use probe::net::Connection;
 
 use super::{PLACEMENT, SCOPE_HOST, Vip};
 use crate::values::Placement;
@@ -201,38 +202,49 @@ impl Vip {
         if let (Some(link), Some(prefix)) = (&nic, self.prefix()) {
             return Ok((link.clone(), prefix));
         }
-        let family = Family::of(self.ip);
-        let mut routes = net.routes(family)?;
-        let mut addresses = net.addresses(family)?;
-        if let Some(link) = &nic {
-            routes.retain(|route| route.link == Some(link.index));
-            addresses.retain(|address| address.link == link.index);
-        }
-        let choice = match &probe::net::connected(self.ip, &routes, &addresses)[..] {
-            [] => None,
-            [only] => Some(*only),
-            several => {
-                let kernels = net.route_to(self.ip)?;
-                several
-                    .iter()
-                    .find(|connection| Some(connection.link) == kernels)
-                    .or(several.first())
-                    .copied()
-            }
-        };
-        let choice = choice.ok_or_else(|| {
-            Exit::Args.because(match &nic {
-                Some(link) => format!(
-                    "parameter cidr_netmask: not given, and {} is on no network with {}; expected a prefix length",
-                    link.name, self.ip
-                ),
-                None => format!("parameter nic: not given, and no interface is on a network with {}; expected an interface", self.ip),
-            })
+        let network = self.network(net, nic.as_ref())?.with_context(|| match (&nic, self.prefix()) {
+            (Some(nic), _) => format!(
+                "{} is on no network with {}, and cidr_netmask is not given; expected one of the two",
+                nic.name, self.ip
+            ),
+            (None, None) => format!(
+                "no interface is on a network with {}, and nic is not given; expected one of the two",
+                self.ip
+            ),
+            (None, Some(prefix)) => format!(
+                "no interface is on a network with {}/{prefix}, and nic is not given; expected one of the two",
+                self.ip
+            ),
         })?;
         let link = net
-            .link(choice.link)?
+            .link(network.link)?
             .context("the interface of the network is gone")?;
-        Ok((link, self.prefix().unwrap_or(choice.prefix)))
+        Ok((link, self.prefix().unwrap_or(network.prefix)))
+    }
+
+    /// The connected network for the address, on `nic` if that is known. A configured prefix must
+    /// fit it: lie within the network for IPv4, be the same for IPv6, as IPaddr2 has it.
+    fn network(&self, net: &dyn Net, nic: Option<&Link>) -> Result<Option<Connection>> {
+        let family = Family::of(self.ip);
+        let fits = |link: Option<u32>, length: u8| {
+            let right_nic = nic.is_none_or(|nic| link == Some(nic.index));
+            right_nic
+                && self.prefix().is_none_or(|prefix| match family {
+                    Family::V4 => length <= prefix,
+                    Family::V6 => length == prefix,
+                })
+        };
+        let mut routes = net.routes(family)?;
+        routes.retain(|route| fits(route.link, route.prefix));
+        let mut addresses = net.addresses(family)?;
+        addresses.retain(|address| fits(Some(address.link), address.prefix));
+        let best = probe::net::connected(self.ip, &routes, &addresses);
+        if best.len() < 2 {
+            return Ok(best.first().copied());
+        }
+        let kernels = net.route_to(self.ip)?;
+        let kernels = best.iter().find(|network| Some(network.link) == kernels);
+        Ok(kernels.or(best.first()).copied())
     }
 
     /// The label, with the interface's name, if one is configured.

@@ -4,7 +4,7 @@
 //! commands with a deadline, the kernel's network tables, the clock. That one seam is what lets
 //! a test give it a recorded machine, and what keeps every wait inside the time Pacemaker gave.
 //!
-//! The real machine is [`Host::linux`]; the test double is [`testing::Script`].
+//! The real machine is [`Host::linux`]; the test double is `testing::Script`, with the feature `testing`.
 
 pub mod cmd;
 mod deadline;
