@@ -31,7 +31,7 @@ const SCOPE_HOST: u8 = 254;
 /// label or on another interface than configured is a failure, never "not running": it answers
 /// for the address all the same.
 #[derive(clap::Parser, Debug)]
-#[command(name = "vip", version, rename_all = "snake_case")]
+#[command(name = Self::NAME, version, rename_all = "snake_case")]
 pub struct Vip {
     /// The address
     ///
@@ -208,6 +208,7 @@ pub struct Vip {
 }
 
 impl Agent for Vip {
+    const NAME: &'static str = "vip";
     const OPERATIONS: &'static [Operation] = &[
         Operation::start(20),
         Operation::stop(20),

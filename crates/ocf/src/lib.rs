@@ -14,7 +14,7 @@
 //! ///
 //! /// The longer description, as many paragraphs as it takes.
 //! #[derive(clap::Parser)]
-//! #[command(name = "flag-file", version, rename_all = "snake_case")]
+//! #[command(name = Self::NAME, version, rename_all = "snake_case")]
 //! struct FlagFile {
 //!     /// Path of the file
 //!     ///
@@ -24,6 +24,7 @@
 //! }
 //!
 //! impl Agent for FlagFile {
+//!     const NAME: &'static str = "flag-file";
 //!     const OPERATIONS: &'static [Operation] =
 //!         &[Operation::start(20), Operation::stop(20), Operation::monitor(20).every(10)];
 //!     const UNIQUE: &'static [(&'static str, &'static [&'static str])] = &[("path", &["path"])];
@@ -78,6 +79,8 @@ use prelude::{Result, bail};
 
 /// A resource agent: its parameters are the fields, its behaviour the methods.
 pub trait Agent: clap::Parser {
+    /// The agent's name: its type in a cluster's configuration, and its executable's name.
+    const NAME: &'static str;
     /// The advertised operations with their suggested timeouts. An action that can be left out
     /// (promote, demote, notify, reload-agent) is implemented exactly if it stands here.
     const OPERATIONS: &'static [Operation];

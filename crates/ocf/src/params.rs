@@ -13,21 +13,31 @@ use crate::{Agent, Exit, Failure};
 /// and its tools add names of their own. An error is one line that names the parameter, the
 /// value and what was expected, and is [`Exit::NotConfigured`].
 pub fn parse<A: Agent>(given: &BTreeMap<String, String>) -> Result<A, Failure> {
-    let command = A::command();
-    let mut line = vec![command.get_name().to_owned()];
+    parse_typed(given, &[])
+}
+
+/// The same, where the names in `typed` came from a person: an unknown one among those is a
+/// mistake, and [`Exit::Args`].
+pub(crate) fn parse_typed<A: Agent>(
+    given: &BTreeMap<String, String>,
+    typed: &[String],
+) -> Result<A, Failure> {
+    // Making it takes longer than all else that a monitor does: once is enough.
+    let mut command = A::command();
+    let known = |name: &str| command.get_arguments().any(|arg| arg.get_id() == name);
+    if let Some(name) = typed.iter().find(|name| !known(name)) {
+        return Err(Exit::Args.because(format!("there is no parameter \"{name}\"")));
+    }
+    let mut line = vec![A::NAME.to_owned()];
     for arg in command.get_arguments() {
         if let (Some(long), Some(value)) = (arg.get_long(), given.get(arg.get_id().as_str())) {
             line.push(format!("--{long}={value}"));
         }
     }
-    A::try_parse_from(line).map_err(|error| Exit::NotConfigured.because(one_line(&error)))
-}
-
-/// The first of these names that the agent does not declare.
-pub(crate) fn unknown<A: Agent>(names: &[String]) -> Option<&String> {
-    let command = A::command();
-    let known = |name: &str| command.get_arguments().any(|arg| arg.get_id() == name);
-    names.iter().find(|name| !known(name))
+    command
+        .try_get_matches_from_mut(line)
+        .and_then(|matches| A::from_arg_matches(&matches))
+        .map_err(|error| Exit::NotConfigured.because(one_line(&error)))
 }
 
 /// What is wrong, from the parts of clap's error rather than from its many lines.

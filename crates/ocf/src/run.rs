@@ -71,8 +71,7 @@ pub fn main<A: Agent>() -> ExitCode {
         Ok(call) => call,
         Err(error) => return print(&Outcome::failed(Exit::Args, &error), None),
     };
-    let name = A::command().get_name().to_owned();
-    crate::log::start(&name, &call);
+    crate::log::start(A::NAME, &call);
     let timeout = call
         .timeout()
         .or(advertised_timeout::<A>(&call.action))
@@ -169,9 +168,7 @@ fn one_line(text: &str) -> String {
 /// validate-all, promote and reload-agent. From a monitor, 6 would stop a running service
 /// everywhere, and from a stop anything but 0 gets the node fenced: there, every error is 1.
 pub fn execute<A: Agent>(call: &Call, host: &Host) -> Outcome {
-    let command = A::command();
-    let name = command.get_name();
-    let node = Node::new(host, call, name);
+    let node = Node::new(host, call, A::NAME);
     let offers = |action: &str| {
         A::OPERATIONS
             .iter()
@@ -201,7 +198,7 @@ pub fn execute<A: Agent>(call: &Call, host: &Host) -> Outcome {
             Outcome::plain(Exit::Success)
         }
         action => {
-            let mut reason = format!("{name} has no action \"{action}\"");
+            let mut reason = format!("{} has no action \"{action}\"", A::NAME);
             let _ = write!(reason, "; it has {}", actions::<A>().join(", "));
             Outcome::because(Exit::Unimplemented, reason)
         }
@@ -210,11 +207,7 @@ pub fn execute<A: Agent>(call: &Call, host: &Host) -> Outcome {
 
 /// The parameters, valid each by itself and taken together.
 fn parameters<A: Agent>(call: &Call) -> Result<A, Failure> {
-    // By hand an unknown name is a mistake; in the environment it is somebody else's.
-    if let Some(name) = params::unknown::<A>(&call.typed) {
-        return Err(Exit::Args.because(format!("there is no parameter \"{name}\"")));
-    }
-    let agent: A = params::parse(&call.params)?;
+    let agent: A = params::parse_typed(&call.params, &call.typed)?;
     match agent.check() {
         Ok(()) => Ok(agent),
         Err(error) => Err(match classify(&error) {
@@ -396,7 +389,7 @@ fn actions<A: Agent>() -> Vec<&'static str> {
 
 fn usage<A: Agent>() -> String {
     let command = A::command();
-    let name = command.get_name();
+    let name = A::NAME;
     let about = command
         .get_about()
         .map(ToString::to_string)

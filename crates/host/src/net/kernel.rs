@@ -1,6 +1,6 @@
 //! [`Net`] over netlink: the kernel's own tables.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink};
+use super::wire::Announcer;
 use super::{
     Address, ArpForm, Family, Link, Mac, Net, NetError, Route, SourceLabel, rtnl, sockets, wire,
 };
@@ -28,6 +29,7 @@ pub fn open(namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, 
     Ok(Rc::new(Kernel {
         route: Netlink::open(libc::NETLINK_ROUTE as isize, deadline)?,
         events: OnceCell::new(),
+        announcer: RefCell::new(None),
         deadline,
     }))
 }
@@ -55,6 +57,7 @@ fn enter(name: &str) -> Result<(), NetError> {
 struct Kernel {
     route: Netlink,
     events: OnceCell<Netlink>,
+    announcer: RefCell<Option<Announcer>>,
     deadline: Deadline,
 }
 
@@ -223,7 +226,11 @@ impl Net for Kernel {
     }
 
     fn announce(&self, link: &Link, ip: IpAddr, form: ArpForm) -> Result<(), NetError> {
-        wire::announce(link, ip, form)
+        let mut announcer = self.announcer.borrow_mut();
+        match &*announcer {
+            Some(open) if open.is_for(link, ip) => open.announce(form),
+            _ => announcer.insert(Announcer::open(link, ip)?).announce(form),
+        }
     }
 
     fn who_has(&self, link: &Link, ip: IpAddr, limit: Duration) -> Result<Vec<Mac>, NetError> {

@@ -19,21 +19,58 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// RFC 4861 discards neighbour discovery with any other hop limit.
 const HOPS: libc::c_int = 255;
 
-/// Tells the neighbours once that `ip` is at `link`.
-pub fn announce(link: &Link, ip: IpAddr, form: ArpForm) -> Result<(), NetError> {
-    let sent = match ip {
-        IpAddr::V4(ip) => {
-            let arp = match form {
-                ArpForm::Request => Arp::gratuitous_request(&link.mac, ip),
-                ArpForm::Reply => Arp::gratuitous_reply(&link.mac, &link.broadcast, ip),
-            };
-            ArpSocket::open(link).and_then(|socket| socket.send(&arp))
-        }
-        IpAddr::V6(ip) => NeighbourSocket::open(link, Some(ip)).and_then(|socket| {
-            socket.send(ALL_NODES, &frames::neighbour_advertisement(&link.mac, ip))
-        }),
-    };
-    sent.map_err(|error| failed(format!("announcing {ip} on {}", link.name), &error))
+/// Tells the neighbours that an address is at an interface. Kept open between announcements:
+/// the kernel takes some ten milliseconds to close a packet socket.
+pub struct Announcer {
+    link: Link,
+    ip: IpAddr,
+    socket: Speaker,
+}
+
+enum Speaker {
+    Arp(ArpSocket, Ipv4Addr),
+    Neighbour(NeighbourSocket, Ipv6Addr),
+}
+
+impl Announcer {
+    pub fn open(link: &Link, ip: IpAddr) -> Result<Announcer, NetError> {
+        let socket = match ip {
+            IpAddr::V4(ip) => ArpSocket::open(link).map(|socket| Speaker::Arp(socket, ip)),
+            IpAddr::V6(ip) => {
+                NeighbourSocket::open(link, Some(ip)).map(|socket| Speaker::Neighbour(socket, ip))
+            }
+        };
+        let socket = socket.map_err(|error| failed(announcing(link, ip), &error))?;
+        Ok(Announcer {
+            link: link.clone(),
+            ip,
+            socket,
+        })
+    }
+
+    /// Is it the one for this address on this interface?
+    pub fn is_for(&self, link: &Link, ip: IpAddr) -> bool {
+        self.ip == ip && self.link == *link
+    }
+
+    /// Tells them once.
+    pub fn announce(&self, form: ArpForm) -> Result<(), NetError> {
+        let Link { mac, broadcast, .. } = &self.link;
+        let sent = match &self.socket {
+            Speaker::Arp(socket, ip) => socket.send(&match form {
+                ArpForm::Request => Arp::gratuitous_request(mac, *ip),
+                ArpForm::Reply => Arp::gratuitous_reply(mac, broadcast, *ip),
+            }),
+            Speaker::Neighbour(socket, ip) => {
+                socket.send(ALL_NODES, &frames::neighbour_advertisement(mac, *ip))
+            }
+        };
+        sent.map_err(|error| failed(announcing(&self.link, self.ip), &error))
+    }
+}
+
+fn announcing(link: &Link, ip: IpAddr) -> String {
+    format!("announcing {ip} on {}", link.name)
 }
 
 /// Asks who has `ip` and returns everybody who answers within `limit`.
@@ -47,6 +84,7 @@ pub fn who_has(link: &Link, ip: IpAddr, limit: Duration) -> Result<Vec<Mac>, Net
 
 fn ask_arp(link: &Link, ip: Ipv4Addr, limit: Duration) -> io::Result<Vec<Mac>> {
     let socket = ArpSocket::open(link)?;
+    socket.hear()?;
     let mut claims = Vec::new();
     for _ in 0..QUESTIONS {
         socket.send(&Arp::probe(&link.mac, ip))?;
@@ -125,15 +163,21 @@ struct LinkAddress {
 }
 
 impl ArpSocket {
+    /// Protocol 0: it hears nothing.
     fn open(link: &Link) -> io::Result<ArpSocket> {
-        let protocol = (libc::ETH_P_ARP as u16).to_be();
-        // Protocol 0 hears nothing until the socket is bound to its interface.
-        let socket = ArpSocket(socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?, link.clone());
-        let (address, length) = socket.address(protocol, &Mac::default());
+        Ok(ArpSocket(
+            socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?,
+            link.clone(),
+        ))
+    }
+
+    /// From now on it hears the ARP of its interface.
+    fn hear(&self) -> io::Result<()> {
+        let (address, length) = self.address((libc::ETH_P_ARP as u16).to_be(), &Mac::default());
         #[expect(unsafe_code, reason = "nix has no way to build a link-layer address")]
         // SAFETY: `address` is a valid link-layer address of at least `length` bytes.
-        check(unsafe { libc::bind(socket.0.as_raw_fd(), (&raw const address).cast(), length) })?;
-        Ok(socket)
+        check(unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), length) })?;
+        Ok(())
     }
 
     fn address(&self, protocol: u16, mac: &Mac) -> (LinkAddress, libc::socklen_t) {

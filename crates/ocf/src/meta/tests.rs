@@ -8,7 +8,7 @@ use crate::prelude::*;
 ///
 /// .profile starts this one: it's 5 % back\slash, `some-code`, é.
 #[derive(clap::Parser)]
-#[command(name = "some-thing", version = "1.2.3", rename_all = "snake_case")]
+#[command(name = Self::NAME, version = "1.2.3", rename_all = "snake_case")]
 pub(crate) struct Sample {
     /// Name of the thing
     ///
@@ -49,6 +49,7 @@ enum Form {
 }
 
 impl Agent for Sample {
+    const NAME: &'static str = "some-thing";
     const OPERATIONS: &'static [Operation] = &[
         Operation::start(20),
         Operation::stop(30),

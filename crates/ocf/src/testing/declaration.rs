@@ -9,6 +9,11 @@ use crate::{Agent, Operation, Parameter, ParameterKind, parameters};
 /// Checks what `A` declares. Panics with the first thing that is wrong.
 pub fn check_declaration<A: Agent>() {
     let command = A::command();
+    assert_eq!(
+        command.get_name(),
+        A::NAME,
+        "the command's name is not the agent's"
+    );
     command.clone().debug_assert();
     check_command(&command);
     let parameters = parameters::<A>();
@@ -256,6 +261,7 @@ mod tests {
     }
 
     impl Agent for Misspelt {
+        const NAME: &'static str = "misspelt";
         const OPERATIONS: &'static [Operation] = &[];
         const RELOADABLE: &'static [&'static str] = &["prot"];
 
