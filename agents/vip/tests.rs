@@ -1,9 +1,9 @@
 use std::net::IpAddr;
 
-use host::net::{AddressFlags, ArpForm, LinkState, Mac};
+use host::net::{Address, AddressFlags, Announcement, LinkState, Mac};
 use host::testing::{Fault, Script, Tables};
-use ocf::Exit;
 use ocf::testing::{act, conformance};
+use ocf::{Exit, Outcome};
 
 use crate::vip::Vip;
 
@@ -13,9 +13,7 @@ fn machine() -> Script {
     script.network().edit(|tables| {
         let lo = tables.add_loopback();
         let (eth0, eth1) = (tables.add_link("eth0"), tables.add_link("eth1"));
-        tables
-            .addresses
-            .push(host::net::Address::new(ip("127.0.0.1"), 8, lo));
+        tables.addresses.push(Address::new(ip("127.0.0.1"), 8, lo));
         tables.add_route("192.0.2.0/24", eth0, 0);
         tables.add_route("198.51.100.0/24", eth1, 0);
         tables.add_route("2001:db8::/64", eth0, 0);
@@ -43,7 +41,7 @@ fn addresses(script: &Script) -> Vec<String> {
                 .name
                 .clone()
         };
-        let line = |address: &host::net::Address| {
+        let line = |address: &Address| {
             format!(
                 "{address} {} {}",
                 name(address.link),
@@ -104,7 +102,7 @@ fn conforms_where_the_address_moves_to_and_from_the_loopback_interface() {
     let with_loopback = || {
         let script = machine();
         edit(&script, |tables| {
-            let mut address = host::net::Address::new(ip("192.0.2.7"), 32, 1);
+            let mut address = Address::new(ip("192.0.2.7"), 32, 1);
             (address.scope, address.label) = (254, Some("lo".into()));
             address.flags.0 = AddressFlags::PERMANENT;
             tables.addresses.push(address);
@@ -215,9 +213,7 @@ fn start_replaces_what_is_there_in_another_form() {
 fn an_address_that_somebody_else_put_on_another_interface_stays() {
     let script = machine();
     edit(&script, |tables| {
-        tables
-            .addresses
-            .push(host::net::Address::new(ip("192.0.2.7"), 32, 3))
+        tables.addresses.push(Address::new(ip("192.0.2.7"), 32, 3))
     });
     let params = [("ip", "192.0.2.7"), ("nic", "eth0")];
     assert_eq!(
@@ -233,18 +229,22 @@ fn an_address_that_somebody_else_put_on_another_interface_stays() {
     assert_eq!(addresses(&script), ["192.0.2.7/32 eth1 -"]);
 }
 
+/// An action of the resource of that name.
+fn as_instance(script: &Script, instance: &str, action: &str, params: &[(&str, &str)]) -> Outcome {
+    let params = params
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let mut call = ocf::testing::call(action, params.collect());
+    call.instance = instance.into();
+    ocf::execute::<Vip>(&call, &script.host(std::time::Duration::from_secs(20)))
+}
+
 #[test]
 fn two_resources_may_have_one_address_on_two_interfaces() {
     let script = machine();
     let run = |instance: &str, action: &str, nic: &str| {
         let params = [("ip", "192.0.2.7"), ("nic", nic), ("cidr_netmask", "24")];
-        let mut call = ocf::testing::call(action, Default::default());
-        call.params = params
-            .iter()
-            .map(|(a, b)| (a.to_string(), b.to_string()))
-            .collect();
-        call.instance = instance.into();
-        ocf::execute::<Vip>(&call, &script.host(std::time::Duration::from_secs(20))).exit
+        as_instance(&script, instance, action, &params).exit
     };
     assert_eq!(run("a", "start", "eth0"), Exit::Success);
     assert_eq!(run("b", "monitor", "eth1"), Exit::NotRunning);
@@ -253,6 +253,108 @@ fn two_resources_may_have_one_address_on_two_interfaces() {
     assert_eq!(run("a", "monitor", "eth0"), Exit::NotRunning);
     assert_eq!(run("b", "monitor", "eth1"), Exit::Success);
     assert_eq!(addresses(&script), ["192.0.2.7/24 eth1 eth1"]);
+}
+
+#[test]
+fn an_address_is_never_not_running_while_it_is_where_it_belongs() {
+    // As after a resource was renamed while nobody managed it.
+    let script = machine();
+    assert_eq!(as_instance(&script, "old", "start", V4).exit, Exit::Success);
+    assert_eq!(
+        as_instance(&script, "new", "monitor", V4).exit,
+        Exit::Success
+    );
+    assert_eq!(as_instance(&script, "new", "start", V4).exit, Exit::Success);
+    assert_eq!(as_instance(&script, "new", "stop", V4).exit, Exit::Success);
+    assert!(addresses(&script).is_empty());
+}
+
+#[test]
+fn copies_that_others_made_elsewhere_stay_and_are_told_of() {
+    let copy = |script: &Script, nic: u32| {
+        edit(script, |tables| {
+            tables
+                .addresses
+                .push(Address::new(ip("192.0.2.7"), 32, nic))
+        });
+    };
+    let script = machine();
+    ok(&script, "start", V4);
+    copy(&script, 3);
+    let told = reason(&script, "monitor", V4, Exit::Degraded);
+    assert_eq!(
+        told,
+        "192.0.2.7 is on eth1 too, where this resource did not put it"
+    );
+    ok(&script, "stop", V4);
+    assert_eq!(addresses(&script), ["192.0.2.7/32 eth1 -"]);
+
+    // Without a note either: it belongs on eth0, where its network is.
+    let script = machine();
+    copy(&script, 3);
+    let told = reason(&script, "monitor", V4, Exit::Generic);
+    assert_eq!(
+        told,
+        "192.0.2.7 is on eth1, expected on the interface of its network"
+    );
+    ok(&script, "stop", V4);
+    assert_eq!(addresses(&script), ["192.0.2.7/32 eth1 -"]);
+
+    // On the loopback interface it is not in service.
+    let script = machine();
+    copy(&script, 1);
+    reason(&script, "monitor", V4, Exit::NotRunning);
+    ok(&script, "start", V4);
+    ok(&script, "monitor", V4);
+    ok(&script, "stop", V4);
+    assert_eq!(addresses(&script), ["192.0.2.7/32 lo -"]);
+}
+
+#[test]
+fn what_was_started_with_other_parameters_is_found_and_stopped() {
+    let changed = [("ip", "192.0.2.8")];
+    let script = machine();
+    ok(&script, "start", V4);
+    let told = reason(&script, "monitor", &changed, Exit::Generic);
+    assert_eq!(
+        told,
+        "what was started here with other parameters is still here"
+    );
+    ok(&script, "stop", &changed);
+    assert!(addresses(&script).is_empty());
+
+    ok(&script, "start", V4);
+    ok(&script, "start", &changed);
+    assert_eq!(addresses(&script), ["192.0.2.8/24 eth0 eth0"]);
+
+    let script = machine();
+    script.network().edit_in("blue", |tables| {
+        let link = tables.add_link("eth0");
+        tables.add_route("192.0.2.0/24", link, 0);
+    });
+    ok(
+        &script,
+        "start",
+        &[("ip", "192.0.2.7"), ("network_namespace", "blue")],
+    );
+    let blue = |script: &Script| {
+        script
+            .network()
+            .edit_in("blue", |tables| tables.addresses.len())
+    };
+    assert_eq!(blue(&script), 1);
+}
+
+#[test]
+fn without_a_place_for_notes_everything_works_all_the_same() {
+    let script = machine();
+    script.write_file("/run/hastor", "in the way of the directory");
+    ok(&script, "start", V4);
+    ok(&script, "start", V4);
+    ok(&script, "monitor", V4);
+    ok(&script, "stop", V4);
+    reason(&script, "monitor", V4, Exit::NotRunning);
+    assert!(addresses(&script).is_empty());
 }
 
 #[test]
@@ -386,7 +488,7 @@ fn announcements_have_the_form_and_number_asked_for() {
                 .collect::<Vec<_>>()
         })
     };
-    use ArpForm::{Reply, Request};
+    use Announcement::{Reply, Request};
     assert_eq!(
         announced(&[("ip", "192.0.2.7"), ("arp_count", "2")]),
         [Request, Reply, Request, Reply]
@@ -427,6 +529,71 @@ fn a_monitor_announces_again_only_where_asked_and_never_in_a_probe() {
 }
 
 #[test]
+fn announcements_end_when_the_address_is_gone() {
+    let script = machine();
+    edit(&script, |tables| tables.gone_after_announcements = Some(3));
+    let params = [
+        ("ip", "192.0.2.7"),
+        ("arp_count", "50"),
+        ("arp_mode", "reply"),
+    ];
+    reason(&script, "start", &params, Exit::Generic);
+    assert_eq!(edit(&script, |tables| tables.announced.len()), 3);
+}
+
+#[test]
+fn a_router_announces_itself_as_one() {
+    let script = machine();
+    for (forwarding, router) in [("0\n", false), ("1\n", true)] {
+        script.write_file("/proc/sys/net/ipv6/conf/eth0/forwarding", forwarding);
+        edit(&script, |tables| tables.announced.clear());
+        ok(&script, "start", V6);
+        let said = edit(&script, |tables| tables.announced[0].2);
+        assert_eq!(said, Announcement::Neighbour { router });
+        ok(&script, "stop", V6);
+    }
+}
+
+#[test]
+fn a_refresh_that_cannot_be_sent_leaves_the_resource_running() {
+    let params = [("ip", "192.0.2.7"), ("arp_count_refresh", "1")];
+    let script = machine();
+    ok(&script, "start", &params);
+    script.clear_steps();
+    ok(&script, "monitor", &params);
+    let at = script
+        .steps()
+        .iter()
+        .position(|step| step.starts_with("announcing"))
+        .unwrap();
+    script.clear_steps();
+    script.inject(at, Fault::Fail);
+    ok(&script, "monitor", &params);
+}
+
+#[test]
+fn detection_that_runs_again_after_a_link_flap_is_waited_for() {
+    let script = machine();
+    ok(&script, "start", V6);
+    let tentative = |script: &Script| {
+        edit(script, |tables| {
+            let address = tables
+                .addresses
+                .iter_mut()
+                .find(|address| address.ip == ip("2001:db8::7"));
+            address.unwrap().flags.0 |= AddressFlags::TENTATIVE;
+        });
+    };
+    tentative(&script);
+    ok(&script, "monitor", V6);
+    tentative(&script);
+    edit(&script, |tables| tables.link_mut("eth0").carrier = false);
+    let params = [V6, &[("check_link_status", "false")]].concat();
+    let told = reason(&script, "monitor", &params, Exit::Generic);
+    assert!(told.contains("did not finish in time"), "{told}");
+}
+
+#[test]
 fn an_announcement_that_cannot_be_sent_is_a_warning() {
     let script = machine();
     act::<Vip>(&script, "start", V4);
@@ -451,7 +618,8 @@ fn other_addresses_of_the_network_outlive_the_first_one() {
         );
     }
     ok(&script, "start", V4);
-    ok(&script, "start", &[("ip", "192.0.2.8")]);
+    let other = as_instance(&script, "other", "start", &[("ip", "192.0.2.8")]);
+    assert_eq!(other.exit, Exit::Success);
     ok(&script, "stop", V4);
     assert_eq!(addresses(&script), ["192.0.2.8/24 eth0 eth0"]);
     let set = script
@@ -621,9 +789,9 @@ fn bad_parameters_are_named_with_what_was_expected() {
             "parameter iflabel: makes the label eth0:12345678901 on this host; expected at most 15 characters in all",
         ),
         (
-            &[("ip", "192.0.2.7"), ("arp_count", "101")],
+            &[("ip", "192.0.2.7"), ("arp_count", "10001")],
             Exit::NotConfigured,
-            "parameter arp_count: \"101\" is not a whole number from 0 to 100",
+            "parameter arp_count: \"10001\" is not a whole number from 0 to 10000",
         ),
         (
             &[("ip", "192.0.2.7"), ("metric", "-1")],

@@ -180,6 +180,8 @@ pub struct Placement {
     /// The interface's index: names may change.
     pub link: u32,
     pub nic: String,
+    /// The network namespace that the index is of.
+    pub namespace: Option<String>,
     /// The prefix that the address had on the loopback interface, to which it goes back.
     pub loopback: Option<u8>,
 }
@@ -187,28 +189,36 @@ pub struct Placement {
 impl Placement {
     /// As a line of text.
     pub fn to_text(&self) -> String {
-        let loopback = self
-            .loopback
-            .map(|prefix| format!(" lo/{prefix}"))
-            .unwrap_or_default();
-        format!(
-            "{}/{} {} {}{loopback}\n",
-            self.ip, self.prefix, self.link, self.nic
-        )
+        let mut text = format!("{}/{} {} {}", self.ip, self.prefix, self.link, self.nic);
+        if let Some(namespace) = &self.namespace {
+            text.push_str(&format!(" netns/{namespace}"));
+        }
+        if let Some(prefix) = self.loopback {
+            text.push_str(&format!(" lo/{prefix}"));
+        }
+        text.push('\n');
+        text
     }
 
     /// From such a line; None if it is something else.
     pub fn from_text(text: &str) -> Option<Placement> {
         let mut words = text.split_whitespace();
         let (ip, prefix) = words.next()?.split_once('/')?;
-        Some(Placement {
+        let mut placement = Placement {
             ip: ip.parse().ok()?,
             prefix: prefix.parse().ok()?,
             link: words.next()?.parse().ok()?,
             nic: words.next()?.into(),
-            loopback: words
-                .next()
-                .and_then(|word| word.strip_prefix("lo/")?.parse().ok()),
-        })
+            namespace: None,
+            loopback: None,
+        };
+        for word in words {
+            match word.split_once('/')? {
+                ("netns", name) => placement.namespace = Some(name.into()),
+                ("lo", prefix) => placement.loopback = Some(prefix.parse().ok()?),
+                _ => return None,
+            }
+        }
+        Some(placement)
     }
 }

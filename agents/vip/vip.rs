@@ -62,8 +62,8 @@ pub struct Vip {
 
     /// Broadcast address
     ///
-    /// IPv4 only: an address, or + for all host bits set, or - for all host bits clear.
-    /// A network of one or two addresses has none.
+    /// IPv4 only: an address, or + for all host bits set, or - for all host bits clear. Networks
+    /// of one or two addresses and the loopback interface have none unless one is given.
     #[arg(long, default_value = "+")]
     broadcast: Broadcast,
 
@@ -122,9 +122,9 @@ pub struct Vip {
 
     /// Announcements after start
     ///
-    /// How often the neighbours are told, 0 to 100 times. All of it happens within start, so that
+    /// How often the neighbours are told, 0 to 10000 times. All of it happens within start, so that
     /// no announcement can come after a stop.
-    #[arg(long, default_value = "5", value_parser = ocf::number(0..=100))]
+    #[arg(long, default_value = "5", value_parser = ocf::number(0..=10_000))]
     arp_count: u32,
 
     /// Time between announcements
@@ -136,9 +136,9 @@ pub struct Vip {
 
     /// Announcements on every monitor
     ///
-    /// How often each repeated monitor tells the neighbours again, 0 to 100 times: against
+    /// How often each repeated monitor tells the neighbours again, 0 to 10000 times: against
     /// switches and hosts that were told otherwise during a partition.
-    #[arg(long, default_value = "0", value_parser = ocf::number(0..=100))]
+    #[arg(long, default_value = "0", value_parser = ocf::number(0..=10_000))]
     arp_count_refresh: u32,
 
     /// Form of the announcements
@@ -321,18 +321,18 @@ impl Agent for Vip {
             );
             return Ok(State::Stopped);
         };
-        let hint = self.hint(node)?;
+        let hint = self.hint(node);
         let found = self.found(node, &*net, hint.as_ref())?;
-        if let ([], [other, ..]) = (&found.ours[..], &found.foreign[..]) {
-            bail!(
-                "{} is on {}, expected on {}",
-                self.ip,
-                other.link.name,
-                self.nic_name()
-            );
-        }
         let Some(first) = found.ours.first() else {
-            return Ok(State::Stopped);
+            match found.foreign.first() {
+                Some(other) => bail!(
+                    "{} is on {}, expected on {}",
+                    self.ip,
+                    other.link.name,
+                    self.belongs()
+                ),
+                None => return Ok(State::Stopped),
+            }
         };
         let misplaced = |instance: &Instance| self.misplaced(instance, hint.as_ref());
         let Some(instance) = found
@@ -342,22 +342,30 @@ impl Agent for Vip {
         else {
             bail!("{}", misplaced(first).unwrap_or_default());
         };
-        self.check_usable(instance)?;
+        self.check_usable(node, &*net, instance)?;
         if depth >= Depth::Normal {
             self.check_nobody_else(&*net, &instance.link)?;
         }
-        if self.arp_count_refresh > 0 && !node.call().is_probe() && node.call().action == "monitor"
+        if self.arp_count_refresh > 0 && node.call().action == "monitor" && !node.call().is_probe()
         {
-            self.announce(node, &*net, &instance.link, self.arp_count_refresh)?;
+            if let Err(error) = self.announce(node, &*net, &instance.link, self.arp_count_refresh) {
+                warn!("the neighbours may not have been told again: {error:#}");
+            }
         }
-        Ok(State::Running)
+        Ok(match found.foreign.first() {
+            Some(other) => State::Degraded(format!(
+                "{} is on {} too, where this resource did not put it",
+                self.ip, other.link.name
+            )),
+            None => State::Running,
+        })
     }
 
     fn is_gone(&self, node: &Node) -> Result<bool> {
         let Some(net) = self.net(node)? else {
             return Ok(true);
         };
-        let hint = self.hint(node)?;
+        let hint = self.hint(node);
         let owes_loopback = hint.as_ref().is_some_and(|hint| hint.loopback.is_some());
         Ok(!owes_loopback && self.found(node, &*net, hint.as_ref())?.ours.is_empty())
     }
@@ -366,7 +374,7 @@ impl Agent for Vip {
         let net = self.net(node)?.context("the network namespace is gone")?;
         let (link, prefix) = self.place(&*net)?;
         let link = self.ready(node, &*net, link)?;
-        let hint = self.hint(node)?;
+        let hint = self.hint(node);
         let found = self.found(node, &*net, hint.as_ref())?;
         if let Some(other) = found.foreign.first() {
             bail!(
@@ -391,13 +399,22 @@ impl Agent for Vip {
             prefix,
             link: link.index,
             nic: link.name.clone(),
+            namespace: self.network_namespace.clone(),
             // A start that was interrupted may have taken it away already.
             loopback: loopback
                 .as_ref()
                 .map(|instance| instance.address.prefix)
                 .or(hint.and_then(|hint| hint.loopback)),
         };
-        node.set_hint(PLACEMENT, &placement.to_text())?;
+        if let Err(error) = node.set_hint(PLACEMENT, &placement.to_text()) {
+            // Without it the address is found all the same, but nothing says what lo has lent.
+            ensure!(
+                loopback.is_none(),
+                "not taking {} from lo: {error:#}",
+                self.ip
+            );
+            warn!("doing without a note of where {} is: {error:#}", self.ip);
+        }
         if let Some(instance) = &loopback {
             self.remove(node, &*net, instance)?;
         }
@@ -406,9 +423,10 @@ impl Agent for Vip {
         if self.ip.is_ipv6() {
             net.watch()?; // before there is anything to see
         }
-        net.add_address(&address)?;
+        // If somebody else was faster, the look afterwards decides whether it is as it should be.
+        unless(Errno::EEXIST, net.add_address(&address))?;
         if self.ip.is_ipv6() {
-            self.await_detection(node, &*net, &link)?;
+            self.await_detection(node, &*net, &link, node.time_left())?;
         }
         if let Some(label) = self.source_label(link.index) {
             unless(Errno::EEXIST, net.add_source_label(&label))?;
@@ -424,7 +442,7 @@ impl Agent for Vip {
         let Some(net) = self.net(node)? else {
             return Ok(());
         };
-        let hint = self.hint(node)?;
+        let hint = self.hint(node);
         let found = self.found(node, &*net, hint.as_ref())?;
         for other in &found.foreign {
             warn!(
@@ -447,7 +465,7 @@ impl Agent for Vip {
 
     fn reload(&self, node: &Node) -> Result<()> {
         let net = self.net(node)?.context("the network namespace is gone")?;
-        let hint = self.hint(node)?;
+        let hint = self.hint(node);
         let found = self.found(node, &*net, hint.as_ref())?;
         let instance = found
             .ours

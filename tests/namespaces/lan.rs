@@ -83,6 +83,30 @@ impl Lan {
             .collect()
     }
 
+    /// How many frames the neighbour has got from us.
+    pub fn neighbours_frames(&self) -> u64 {
+        let statistics = self.ip("-n neighbour -s -o link show eth0");
+        let received = statistics.split("RX:").nth(1).expect("statistics");
+        let numbers = received.split('\\').nth(1).expect("a line of numbers");
+        numbers
+            .split_whitespace()
+            .nth(1)
+            .expect("packets")
+            .parse()
+            .expect("a number")
+    }
+
+    /// Forbids, or allows again, to change anything in /run.
+    pub fn run_is_read_only(&self, yes: bool) {
+        let flags = MsFlags::MS_REMOUNT
+            | if yes {
+                MsFlags::MS_RDONLY
+            } else {
+                MsFlags::empty()
+            };
+        mount(None::<&str>, "/run", None::<&str>, flags, None::<&str>).expect("remounting /run");
+    }
+
     /// The neighbour connects to an address of ours.
     pub fn neighbour_connects(&self, to: &'static str) -> TcpStream {
         let connect = move || {

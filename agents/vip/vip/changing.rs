@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host::net::{Address, AddressFlags, ArpForm, Family, Link, Net, NetError};
+use host::net::{Address, AddressFlags, Announcement, Family, Link, Net, NetError};
 use nix::errno::Errno;
 use ocf::prelude::*;
 
@@ -14,18 +14,18 @@ use crate::values::{ArpMode, Placement};
 const LINK_UP: Duration = Duration::from_secs(5);
 
 impl Vip {
-    /// Brings the interface up, if that is wanted, and sees that it has a link.
+    /// Brings the interface up, if that is wanted, and sees that it has a link, if that is.
     pub(super) fn ready(&self, node: &Node, net: &dyn Net, link: Link) -> Result<Link> {
         let mut link = link;
         if !link.up && self.bring_up.is_on() {
             info!("bringing {} up", link.name);
             net.set_up(link.index)?;
-            let patience = node.now() + LINK_UP;
-            node.wait_for(&format!("the link of {}", link.name), || {
+            let patience = node.now() + LINK_UP.min(node.time_left() / 2);
+            node.wait_for(&format!("{} to come up", link.name), || {
                 link = net
                     .link(link.index)?
                     .with_context(|| format!("{} is gone", link.name))?;
-                Ok(link.fault().is_none() || node.now() >= patience)
+                Ok(self.link_fault(&link).is_none() || node.now() >= patience)
             })?;
         }
         if let Some(fault) = self.link_fault(&link) {
@@ -34,35 +34,34 @@ impl Vip {
         Ok(link)
     }
 
-    /// Waits until the kernel knows that no other host has the address.
-    pub(super) fn await_detection(&self, node: &Node, net: &dyn Net, link: &Link) -> Result<()> {
+    /// Waits, for at most `limit`, until the kernel knows that no other host has the address. The
+    /// changes of addresses must be watched already.
+    pub(super) fn await_detection(
+        &self,
+        node: &Node,
+        net: &dyn Net,
+        link: &Link,
+        limit: Duration,
+    ) -> Result<()> {
+        let (ip, nic) = (self.ip, &link.name);
+        let until = node.now() + limit.min(node.time_left());
         loop {
-            let flags = net
-                .addresses(Family::V6)?
-                .into_iter()
-                .find(|address| address.ip == self.ip && address.link == link.index)
-                .with_context(|| {
-                    format!(
-                        "{} vanished from {} right after it was added",
-                        self.ip, link.name
-                    )
-                })?
+            let places = net.places_of(ip)?;
+            let here = places.iter().find(|address| address.link == link.index);
+            let flags = here
+                .with_context(|| format!("{ip} has vanished from {nic}"))?
                 .flags;
             ensure!(
                 !flags.has(AddressFlags::DADFAILED),
-                "another host has {}: duplicate address detection failed on {}",
-                self.ip,
-                link.name
+                "another host has {ip}: duplicate address detection failed on {nic}"
             );
             if !flags.has(AddressFlags::TENTATIVE) {
                 return Ok(());
             }
-            let left = node.time_left();
+            let left = until.saturating_duration_since(node.now());
             ensure!(
                 !left.is_zero(),
-                "duplicate address detection of {} on {} did not finish in time: it does not without a link",
-                self.ip,
-                link.name
+                "duplicate address detection of {ip} on {nic} did not finish in time: it does not without a link"
             );
             net.await_change(left)?;
         }
@@ -77,36 +76,44 @@ impl Vip {
         link: &Link,
         count: u32,
     ) -> Result<()> {
-        if link.noarp || link.loopback {
+        if !link.has_neighbours(Family::of(self.ip)) {
             return Ok(());
         }
-        let forms: &[ArpForm] = match self.arp_mode {
-            _ if self.ip.is_ipv6() => &[ArpForm::Request],
-            ArpMode::Request => &[ArpForm::Request],
-            ArpMode::Reply => &[ArpForm::Reply],
-            ArpMode::Both => &[ArpForm::Request, ArpForm::Reply],
-        };
+        let forms = self.announcements(node, link)?;
         for round in 0..count {
             if round > 0 {
                 node.sleep(Duration::from_millis(self.arp_interval.into()));
-                let still_here = self
-                    .instances(net)?
-                    .iter()
-                    .any(|instance| instance.link.index == link.index);
+                let places = net.places_of(self.ip)?;
+                let still_here = places.iter().any(|address| address.link == link.index);
                 if !still_here || node.time_left().is_zero() {
                     return Ok(());
                 }
             }
-            for form in forms {
+            for form in &forms {
                 net.announce(link, self.ip, *form)?;
             }
         }
         Ok(())
     }
 
+    fn announcements(&self, node: &Node, link: &Link) -> Result<Vec<Announcement>> {
+        if self.ip.is_ipv6() {
+            let forwarding = format!("/proc/sys/net/ipv6/conf/{}/forwarding", link.name);
+            let router = node
+                .read(&forwarding)?
+                .is_some_and(|text| text.trim() != "0");
+            return Ok(vec![Announcement::Neighbour { router }]);
+        }
+        Ok(match self.arp_mode {
+            ArpMode::Request => vec![Announcement::Request],
+            ArpMode::Reply => vec![Announcement::Reply],
+            ArpMode::Both => vec![Announcement::Request, Announcement::Reply],
+        })
+    }
+
     /// Removes one instance, and what goes with it.
     pub(super) fn remove(&self, node: &Node, net: &dyn Net, instance: &Instance) -> Result<()> {
-        self.protect_secondaries(node, net, instance)?;
+        self.protect_secondaries(node, instance)?;
         if let Some(label) = self.source_label(instance.link.index) {
             unless(Errno::ESRCH, net.remove_source_label(&label))?;
         }
@@ -115,51 +122,28 @@ impl Vip {
     }
 
     /// With the first address of an IPv4 network on an interface the kernel removes all others of
-    /// that network, unless promote_secondaries is set. It is set then, and left set: another
-    /// address may be removed at the same moment, and needs it too.
-    pub(super) fn protect_secondaries(
-        &self,
-        node: &Node,
-        net: &dyn Net,
-        instance: &Instance,
-    ) -> Result<()> {
+    /// that network, unless promote_secondaries is set. So it is set, and left set: whether there
+    /// is another address can change until the moment of the removal.
+    fn protect_secondaries(&self, node: &Node, instance: &Instance) -> Result<()> {
         let Address {
-            ip,
-            prefix,
-            link,
-            flags,
-            ..
+            ip, prefix, flags, ..
         } = instance.address;
-        if !ip.is_ipv4() || flags.has(AddressFlags::SECONDARY) {
+        if !ip.is_ipv4() || prefix == 32 || flags.has(AddressFlags::SECONDARY) {
             return Ok(());
         }
-        let neighbours = net.addresses(Family::V4)?.into_iter().filter(|other| {
-            other.ip != ip
-                && other.link == link
-                && other.prefix == prefix
-                && probe::net::contains(ip, prefix, other.ip)
-        });
-        let neighbours: Vec<String> = neighbours.map(|other| other.ip.to_string()).collect();
         let path = |nic: &str| format!("/proc/sys/net/ipv4/conf/{nic}/promote_secondaries");
         let nic = &instance.link.name;
-        let is_set = |nic: &str| {
-            Ok::<_, anyhow::Error>(
-                node.read(&path(nic))?
-                    .is_some_and(|text| text.trim() == "1"),
-            )
-        };
-        if neighbours.is_empty() || is_set("all")? || is_set(nic)? {
-            return Ok(());
+        for name in ["all", nic] {
+            if node
+                .read(&path(name))?
+                .is_none_or(|text| text.trim() == "1")
+            {
+                return Ok(());
+            }
         }
         match node.write(&path(nic), "1") {
-            Ok(()) => info!(
-                "set promote_secondaries on {nic}, to keep {}",
-                neighbours.join(", ")
-            ),
-            Err(error) => warn!(
-                "with {ip} the kernel will remove {} from {nic}: {error:#}",
-                neighbours.join(", ")
-            ),
+            Ok(()) => info!("set promote_secondaries on {nic}, so that other addresses stay"),
+            Err(error) => warn!("with {ip} others of its network may go from {nic}: {error:#}"),
         }
         Ok(())
     }

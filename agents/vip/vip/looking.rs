@@ -9,10 +9,13 @@ use ocf::prelude::*;
 use probe::net::Connection;
 
 use super::{PLACEMENT, SCOPE_HOST, Vip};
-use crate::values::Placement;
+use crate::values::{Broadcast, Placement};
 
 /// How long to listen for another host that has the address.
 const LISTEN: Duration = Duration::from_millis(500);
+/// How long duplicate address detection may take that was not begun by this action: the kernel
+/// needs one to two seconds.
+const DETECTION: Duration = Duration::from_secs(4);
 
 /// The address, somewhere on this node.
 pub(super) struct Instance {
@@ -42,8 +45,11 @@ impl Vip {
         self.cidr_netmask.or(self.netmask).map(|prefix| prefix.0)
     }
 
-    pub(super) fn nic_name(&self) -> &str {
-        self.nic.as_ref().map_or("any interface", |nic| &nic.name)
+    /// Where the address belongs, for messages.
+    pub(super) fn belongs(&self) -> &str {
+        self.nic
+            .as_ref()
+            .map_or("the interface of its network", |nic| &nic.name)
     }
 
     /// The label, without the interface's name.
@@ -54,35 +60,43 @@ impl Vip {
     }
 
     /// What the last start noted, if it was about this address.
-    pub(super) fn hint(&self, node: &Node) -> Result<Option<Placement>> {
-        let hint = node
-            .hint(PLACEMENT)?
-            .and_then(|text| Placement::from_text(&text));
-        Ok(hint.filter(|hint| hint.ip == self.ip))
+    pub(super) fn hint(&self, node: &Node) -> Option<Placement> {
+        node.hint(PLACEMENT).and_then(|text| self.noted(&text))
     }
 
-    /// Every instance of the address. With `lvs_support` the one on the loopback interface is
-    /// not in service, and does not count.
-    pub(super) fn instances(&self, net: &dyn Net) -> Result<Vec<Instance>> {
+    /// A note, if it is about this address.
+    fn noted(&self, text: &str) -> Option<Placement> {
+        let about_us = |placement: &Placement| {
+            placement.ip == self.ip && placement.namespace == self.network_namespace
+        };
+        Placement::from_text(text).filter(about_us)
+    }
+
+    /// Every instance of the address that is in service. One on the loopback interface is not,
+    /// unless it belongs there: hosts behind a load balancer, and anycast, have it there for good.
+    fn instances(&self, net: &dyn Net) -> Result<Vec<Instance>> {
         let mut instances = Vec::new();
-        for address in net
-            .addresses(Family::of(self.ip))?
-            .into_iter()
-            .filter(|address| address.ip == self.ip)
-        {
+        for address in net.places_of(self.ip)? {
             // An interface that is gone by now has taken its addresses along.
             if let Some(link) = net.link(address.link)? {
                 instances.push(Instance { address, link });
             }
         }
-        if self.lvs_support.is_on() {
-            instances.retain(|instance| !instance.link.loopback);
-        }
+        instances.retain(|Instance { link, .. }| {
+            !link.loopback || self.ip.is_loopback() || self.is_named(link)
+        });
         Ok(instances)
     }
 
-    /// The instances, told apart. With nic configured, ours are those on that interface and on
-    /// the one a start noted. Without, all are, but for those another `vip` has noted as its own.
+    /// Is it the interface that the configuration names?
+    fn is_named(&self, link: &Link) -> bool {
+        self.nic
+            .as_ref()
+            .is_some_and(|nic| link.is_called(&nic.name))
+    }
+
+    /// The instances, told apart: ours are those on the interface that is configured, on the one
+    /// that start noted, and, where there is neither, on the one that start would choose.
     pub(super) fn found(
         &self,
         node: &Node,
@@ -93,30 +107,37 @@ impl Vip {
             ours: Vec::new(),
             foreign: Vec::new(),
         };
-        for instance in self.instances(net)? {
-            let noted = hint.is_some_and(|hint| hint.link == instance.link.index);
-            let named = self
-                .nic
-                .as_ref()
-                .is_some_and(|nic| instance.link.is_called(&nic.name));
-            if noted || named {
+        let instances = self.instances(net)?;
+        if instances.is_empty() {
+            return Ok(found);
+        }
+        let choices = match (&self.nic, hint) {
+            (None, None) => Some(self.networks(net, None)?),
+            _ => None,
+        };
+        for instance in instances {
+            let index = instance.link.index;
+            let noted = hint.is_some_and(|hint| hint.link == index);
+            let chosen = choices.as_ref().is_some_and(|choices| {
+                choices.is_empty() || choices.iter().any(|network| network.link == index)
+            });
+            if noted || chosen || self.is_named(&instance.link) {
                 found.ours.push(instance);
-            } else if self.noted_by_another(node, instance.link.index)? {
-                // Several resources may have one address, each on its own interface.
-            } else if self.nic.is_none() {
-                found.ours.push(instance);
-            } else {
+            } else if !self.is_noted_by_another(node, index) {
                 found.foreign.push(instance);
             }
         }
         Ok(found)
     }
 
-    /// Has another `vip` on this node noted that it put the address on this interface?
-    pub(super) fn noted_by_another(&self, node: &Node, link: u32) -> Result<bool> {
-        let hints = node.hints_of_others(PLACEMENT)?;
-        let mut placements = hints.iter().filter_map(|text| Placement::from_text(text));
-        Ok(placements.any(|placement| placement.ip == self.ip && placement.link == link))
+    /// Has another `vip` on this node noted that it put the address on this interface? Several
+    /// resources may have one address, each on its own interface.
+    fn is_noted_by_another(&self, node: &Node, link: u32) -> bool {
+        let hints = node.hints_of_others(PLACEMENT);
+        hints
+            .iter()
+            .filter_map(|text| self.noted(text))
+            .any(|placement| placement.link == link)
     }
 
     /// In what an instance differs from the configuration, and from what start chose beyond it.
@@ -151,20 +172,21 @@ impl Vip {
     }
 
     /// Is the address, where it should be, one that can be reached?
-    pub(super) fn check_usable(&self, instance: &Instance) -> Result<()> {
-        let (ip, nic) = (self.ip, &instance.link.name);
-        let flags = instance.address.flags;
-        ensure!(
-            !flags.has(AddressFlags::DADFAILED),
-            "another host has {ip}: duplicate address detection failed on {nic}"
-        );
+    pub(super) fn check_usable(
+        &self,
+        node: &Node,
+        net: &dyn Net,
+        instance: &Instance,
+    ) -> Result<()> {
         if let Some(fault) = self.link_fault(&instance.link) {
-            bail!("{nic}, which has {ip}, {fault}");
+            bail!("{}, which has {}, {fault}", instance.link.name, self.ip);
         }
-        ensure!(
-            !flags.has(AddressFlags::TENTATIVE) || flags.has(AddressFlags::OPTIMISTIC),
-            "{ip} on {nic} is tentative: duplicate address detection is not over"
-        );
+        // After its link was down for a moment, IPv6 asks the network anew.
+        let flags = instance.address.flags;
+        if flags.has(AddressFlags::TENTATIVE) && !flags.has(AddressFlags::OPTIMISTIC) {
+            net.watch()?;
+            return self.await_detection(node, net, &instance.link, DETECTION);
+        }
         Ok(())
     }
 
@@ -175,7 +197,8 @@ impl Vip {
 
     /// Asks the network whether another host has the address.
     pub(super) fn check_nobody_else(&self, net: &dyn Net, link: &Link) -> Result<()> {
-        if link.noarp || link.loopback {
+        // Over a dead link nobody can be asked; whether that matters was decided before.
+        if !link.has_neighbours(Family::of(self.ip)) || link.fault().is_some() {
             return Ok(());
         }
         match net.who_has(link, self.ip, LISTEN)?.first() {
@@ -202,7 +225,8 @@ impl Vip {
         if let (Some(link), Some(prefix)) = (&nic, self.prefix()) {
             return Ok((link.clone(), prefix));
         }
-        let network = self.network(net, nic.as_ref())?.with_context(|| match (&nic, self.prefix()) {
+        let networks = self.networks(net, nic.as_ref())?;
+        let network = self.choose(net, &networks)?.with_context(|| match (&nic, self.prefix()) {
             (Some(nic), _) => format!(
                 "{} is on no network with {}, and cidr_netmask is not given; expected one of the two",
                 nic.name, self.ip
@@ -222,9 +246,10 @@ impl Vip {
         Ok((link, self.prefix().unwrap_or(network.prefix)))
     }
 
-    /// The connected network for the address, on `nic` if that is known. A configured prefix must
-    /// fit it: lie within the network for IPv4, be the same for IPv6, as IPaddr2 has it.
-    fn network(&self, net: &dyn Net, nic: Option<&Link>) -> Result<Option<Connection>> {
+    /// The connected networks for the address, on `nic` if that is known, all equally good. A
+    /// configured prefix must fit them: lie within the network for IPv4, be the same for IPv6, as
+    /// IPaddr2 has it.
+    fn networks(&self, net: &dyn Net, nic: Option<&Link>) -> Result<Vec<Connection>> {
         let family = Family::of(self.ip);
         let fits = |link: Option<u32>, length: u8| {
             let right_nic = nic.is_none_or(|nic| link == Some(nic.index));
@@ -238,13 +263,19 @@ impl Vip {
         routes.retain(|route| fits(route.link, route.prefix));
         let mut addresses = net.addresses(family)?;
         addresses.retain(|address| fits(Some(address.link), address.prefix));
-        let best = probe::net::connected(self.ip, &routes, &addresses);
-        if best.len() < 2 {
-            return Ok(best.first().copied());
+        Ok(probe::net::connected(self.ip, &routes, &addresses))
+    }
+
+    /// Among equally good networks, the one through which the kernel would send.
+    fn choose(&self, net: &dyn Net, networks: &[Connection]) -> Result<Option<Connection>> {
+        if networks.len() < 2 {
+            return Ok(networks.first().copied());
         }
         let kernels = net.route_to(self.ip)?;
-        let kernels = best.iter().find(|network| Some(network.link) == kernels);
-        Ok(kernels.or(best.first()).copied())
+        let kernels = networks
+            .iter()
+            .find(|network| Some(network.link) == kernels);
+        Ok(kernels.or(networks.first()).copied())
     }
 
     /// The label, with the interface's name, if one is configured.
@@ -258,7 +289,11 @@ impl Vip {
         let mut address = Address::new(self.ip, prefix, link.index);
         if let IpAddr::V4(four) = self.ip {
             address.label = self.label(link);
-            address.broadcast = self.broadcast.of(four, prefix);
+            address.broadcast = match self.broadcast {
+                Broadcast::Address(broadcast) => Some(broadcast),
+                _ if link.loopback => None,
+                derived => derived.of(four, prefix),
+            };
             address.scope = if four.is_loopback() { SCOPE_HOST } else { 0 };
         }
         if self.noprefixroute.is_on() {
@@ -287,16 +322,15 @@ impl Vip {
             return Ok(None);
         }
         let links = net.links()?;
-        let addresses = net.addresses(Family::of(self.ip))?;
-        Ok(addresses
-            .into_iter()
-            .filter(|address| address.ip == self.ip)
-            .find_map(|address| {
-                let link = links
-                    .iter()
-                    .find(|link| link.loopback && link.index == address.link)?
-                    .clone();
-                Some(Instance { address, link })
-            }))
+        let loopback = |address: Address| {
+            let link = links
+                .iter()
+                .find(|link| link.loopback && link.index == address.link)?;
+            Some(Instance {
+                address,
+                link: link.clone(),
+            })
+        };
+        Ok(net.places_of(self.ip)?.into_iter().find_map(loopback))
     }
 }

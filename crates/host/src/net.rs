@@ -33,6 +33,10 @@ pub trait Net {
     /// All addresses of one family.
     fn addresses(&self, family: Family) -> Result<Vec<Address>, NetError>;
 
+    /// Where this address is. Where the addresses change faster than they can be listed, one
+    /// place may be missing, but never all.
+    fn places_of(&self, ip: IpAddr) -> Result<Vec<Address>, NetError>;
+
     /// The unicast routes of one family in the main table.
     fn routes(&self, family: Family) -> Result<Vec<Route>, NetError>;
 
@@ -68,8 +72,7 @@ pub trait Net {
     fn await_change(&self, limit: Duration) -> Result<(), NetError>;
 
     /// Tells the neighbours on `link` that `ip` is at this interface: once, in the given form.
-    /// IPv6 has one form, the unsolicited neighbour advertisement.
-    fn announce(&self, link: &Link, ip: IpAddr, form: ArpForm) -> Result<(), NetError>;
+    fn announce(&self, link: &Link, ip: IpAddr, form: Announcement) -> Result<(), NetError>;
 
     /// Asks the network at `link` who has `ip`, listens for `limit`, and returns the hardware
     /// addresses, none of them this host's, that claim it. IPv4: an ARP probe (RFC 5227), which
@@ -93,6 +96,12 @@ pub enum NetError {
     /// No answer before the action's deadline.
     #[error("{request}: the kernel did not answer in time")]
     TimedOut {
+        /// What was asked.
+        request: String,
+    },
+    /// The tables changed so fast that no consistent list of them could be had in time.
+    #[error("{request}: they kept changing while they were read")]
+    Unsettled {
         /// What was asked.
         request: String,
     },
@@ -181,6 +190,12 @@ impl Link {
     /// Is this the interface's name or one of its alternative names?
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.altnames.iter().any(|other| other == name)
+    }
+
+    /// Can hosts on it be asked who has an address, and told? Not on loopback and tunnels.
+    pub fn has_neighbours(&self, family: Family) -> bool {
+        let resolves = family == Family::V6 || frames::has_arp(self.kind);
+        !self.noarp && !self.loopback && resolves
     }
 
     /// Why no packet can pass, or None if one can as far as the kernel knows. Interfaces that do
@@ -329,12 +344,18 @@ pub struct SourceLabel {
     pub value: u32,
 }
 
-/// The two ARP messages that can announce an IPv4 address. Some switches and hosts learn only
-/// from one of them.
+/// The messages that can announce an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArpForm {
-    /// A request for one's own address: the gratuitous ARP of RFC 5227.
+pub enum Announcement {
+    /// IPv4: an ARP request for one's own address, the gratuitous ARP of RFC 5227.
     Request,
-    /// A reply nobody asked for.
+    /// IPv4: an ARP reply nobody asked for. Some switches and hosts learn only from this one, and
+    /// some only from the other.
     Reply,
+    /// IPv6: a neighbour advertisement nobody asked for (RFC 4861). It must say whether the host
+    /// is a router: from one that says it is not, hosts take away their routes through it.
+    Neighbour {
+        /// Does this host forward packets?
+        router: bool,
+    },
 }

@@ -69,6 +69,10 @@ impl Call {
             call.typed.push(name.into());
             call.params.insert(name.into(), value);
         }
+        for value in call.params.values_mut() {
+            // No parameter of any agent means anything by the blanks around it.
+            *value = value.trim().to_owned();
+        }
         // An empty value is how tools write "not set".
         call.params.retain(|_, value| !value.is_empty());
         Ok(call)
@@ -139,7 +143,8 @@ mod tests {
             &["monitor"],
             &[
                 ("OCF_RESKEY_ip", "192.0.2.1"),
-                ("OCF_RESKEY_nic", ""),
+                ("OCF_RESKEY_nic", " "),
+                ("OCF_RESKEY_cidr_netmask", "24 \n"),
                 ("OCF_RESKEY_CRM_meta_timeout", "20000"),
                 ("OCF_RESKEY_CRM_meta_interval", "10000"),
                 ("OCF_RESOURCE_INSTANCE", "p_vip"),
@@ -150,7 +155,10 @@ mod tests {
         .unwrap();
         assert_eq!(
             call.params,
-            BTreeMap::from([("ip".into(), "192.0.2.1".into())])
+            BTreeMap::from([
+                ("cidr_netmask".into(), "24".into()),
+                ("ip".into(), "192.0.2.1".into())
+            ])
         );
         assert_eq!((call.instance.as_str(), call.level), ("p_vip", 10));
         assert_eq!(call.timeout(), Some(Duration::from_secs(20)));

@@ -86,7 +86,8 @@ fn code(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         cause.downcast_ref::<NetError>(),
         cause.downcast_ref::<io::Error>(),
     ) {
-        (Some(error), _) => matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)),
+        // Not EACCES: that is what the kernel says where IPv6 is switched off.
+        (Some(error), _) => error.errno() == Some(Errno::EPERM),
         (_, Some(error)) => error.kind() == io::ErrorKind::PermissionDenied,
         _ => false,
     };

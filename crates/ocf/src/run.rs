@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use host::{Deadline, Host};
-use log::{debug, error, info, warn};
+use log::{debug, error, warn};
 
 use crate::{Agent, Call, Depth, Exit, Failure, Node, State, classify, man, meta, params};
 
@@ -67,7 +67,9 @@ impl Outcome {
 pub fn main<A: Agent>() -> ExitCode {
     let started = std::time::Instant::now();
     install_panic_hook();
-    let call = match Call::new(std::env::args().skip(1), environment()) {
+    let arguments = std::env::args_os().skip(1);
+    let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
+    let call = match Call::new(arguments, environment()) {
         Ok(call) => call,
         Err(error) => return print(&Outcome::failed(Exit::Args, &error), None),
     };
@@ -183,7 +185,8 @@ pub fn execute<A: Agent>(call: &Call, host: &Host) -> Outcome {
         "promote" if offers("promote") => with_parameters(call, |agent: A| agent.promote(&node)),
         "reload-agent" if offers("reload-agent") => with_parameters(call, |agent: A| {
             agent.reload(&node)?;
-            remember(call, &node)
+            remember(&node);
+            Ok(())
         }),
         "monitor" | "status" => monitor::<A>(&node),
         "stop" => as_generic(stop::<A>(&node)),
@@ -246,10 +249,15 @@ fn start<A: Agent>(agent: &A, node: &Node) -> Result<()> {
         .monitor(node, Depth::Quick)
         .is_ok_and(|state| state.is_up())
     {
-        return remember(node.call(), node);
+        remember(node);
+        return Ok(());
     }
     agent.validate(node)?;
-    remember(node.call(), node)?;
+    if let Some(earlier) = started_otherwise::<A>(node) {
+        take_away(&earlier, node)
+            .context("stopping what was started here with other parameters")?;
+    }
+    remember(node);
     bring_up(agent, node).inspect_err(|failure| {
         debug!("taking back a failed start: {failure:#}");
         if let Err(error) = agent.stop(node) {
@@ -270,16 +278,24 @@ fn bring_up<A: Agent>(agent: &A, node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the parameters, for a stop that is given none.
-fn remember(call: &Call, node: &Node) -> Result<()> {
+/// Keeps the parameters, for a stop that is given none, or others.
+fn remember(node: &Node) {
+    let text = parameters_text(node.call());
+    if node.hint(PARAMETERS).as_ref() == Some(&text) {
+        return;
+    }
+    if let Err(error) = node.set_hint(PARAMETERS, &text) {
+        warn!("only a stop with the same parameters will find what is started now: {error:#}");
+    }
+}
+
+/// The parameters as a hint has them: one a line, without those that are secret.
+fn parameters_text(call: &Call) -> String {
     let mut text = String::new();
     for (name, value) in call.params.iter().filter(|(name, _)| !is_secret(name)) {
         let _ = writeln!(text, "{name}={}", value.replace('\n', " "));
     }
-    if node.hint(PARAMETERS)?.as_ref() == Some(&text) {
-        return Ok(());
-    }
-    node.set_hint(PARAMETERS, &text)
+    text
 }
 
 /// The names that Pacemaker hides, too.
@@ -288,51 +304,65 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// The agent as it was last started here, if that was kept.
-fn remembered<A: Agent>(node: &Node) -> Result<Option<A>> {
-    let Some(text) = node.hint(PARAMETERS)? else {
-        return Ok(None);
-    };
+fn remembered<A: Agent>(node: &Node) -> Option<A> {
+    agent_of(&node.hint(PARAMETERS)?)
+}
+
+fn agent_of<A: Agent>(text: &str) -> Option<A> {
     let given = text.lines().filter_map(|line| line.split_once('='));
     let given = given
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    Ok(params::parse(&given).ok())
+    params::parse(&given).ok()
 }
 
-fn stop<A: Agent>(node: &Node) -> Result<()> {
-    let agent = match parameters::<A>(node.call()) {
-        Ok(agent) => agent,
-        // A stop must work whatever the parameters: what is here was started with good ones.
-        Err(failure) => match remembered(node)? {
-            Some(agent) => {
-                warn!("stopping what was started here: {failure}");
-                agent
-            }
-            None => {
-                info!("nothing was started here: {failure}");
-                return node.forget_hints();
-            }
-        },
-    };
-    // An error is no proof that nothing is here: then it is stopped.
-    if !matches!(agent.is_gone(node), Ok(true)) {
-        agent.stop(node)?;
-        if !agent.is_gone(node).context("after the stop")? {
-            let state = agent
-                .monitor(node, Depth::Quick)
-                .map_or_else(|error| format!("{error:#}"), |state| state.to_string());
-            return Err(anyhow!(
-                "stop finished, but the resource is not gone: {state}"
-            ));
-        }
+/// The agent as it was last started here, if that was with other parameters than now: somebody
+/// has changed them since.
+fn started_otherwise<A: Agent>(node: &Node) -> Option<A> {
+    let text = node.hint(PARAMETERS)?;
+    if text == parameters_text(node.call()) {
+        None
+    } else {
+        agent_of(&text)
     }
+}
+
+/// A stop must work whatever the parameters are now: what is here was started with good ones.
+fn stop<A: Agent>(node: &Node) -> Result<()> {
+    match parameters::<A>(node.call()) {
+        Ok(agent) => take_away(&agent, node)?,
+        Err(failure) => warn!("stopping what was started here, if anything was: {failure}"),
+    }
+    if let Some(earlier) = started_otherwise::<A>(node) {
+        take_away(&earlier, node)?;
+    }
+    // It is gone, and a hint without it means nothing.
     node.forget_hints()
+        .unwrap_or_else(|error| warn!("{error:#}"));
+    Ok(())
+}
+
+/// Stops, and looks whether it is true.
+fn take_away<A: Agent>(agent: &A, node: &Node) -> Result<()> {
+    // An error is no proof that nothing is here: then it is stopped.
+    if matches!(agent.is_gone(node), Ok(true)) {
+        return Ok(());
+    }
+    agent.stop(node)?;
+    if agent.is_gone(node).context("after the stop")? {
+        return Ok(());
+    }
+    let state = agent.monitor(node, Depth::Quick);
+    let state = state.map_or_else(|error| format!("{error:#}"), |state| state.to_string());
+    Err(anyhow!(
+        "stop finished, but the resource is not gone: {state}"
+    ))
 }
 
 fn demote<A: Agent>(node: &Node) -> Result<()> {
     match parameters::<A>(node.call()) {
         Ok(agent) => agent.demote(node),
-        Err(failure) => match remembered::<A>(node)? {
+        Err(failure) => match remembered::<A>(node) {
             Some(agent) => agent.demote(node),
             None => Err(failure.into()),
         },
@@ -345,6 +375,10 @@ fn monitor<A: Agent>(node: &Node) -> Outcome {
         Err(failure) => return monitor_without_parameters::<A>(node, &failure),
     };
     match agent.monitor(node, Depth::of_level(node.call().level)) {
+        Ok(State::Stopped) if is_here_otherwise::<A>(node) => Outcome::because(
+            Exit::Generic,
+            "what was started here with other parameters is still here".into(),
+        ),
         Ok(State::Stopped) => Outcome::plain(Exit::NotRunning),
         Ok(State::Running) => Outcome::plain(Exit::Success),
         Ok(State::Promoted) => Outcome::plain(Exit::Promoted),
@@ -359,16 +393,16 @@ fn monitor<A: Agent>(node: &Node) -> Outcome {
     }
 }
 
+/// Is something here that was started with other parameters than now?
+fn is_here_otherwise<A: Agent>(node: &Node) -> bool {
+    started_otherwise::<A>(node).is_some_and(|agent| !matches!(agent.is_gone(node), Ok(true)))
+}
+
 /// A probe answers for what was started here, and if that is nothing, so is the answer: the
 /// start will say what is wrong with the parameters. A repeated monitor watches something that
 /// ought to run, and cannot.
 fn monitor_without_parameters<A: Agent>(node: &Node, failure: &Failure) -> Outcome {
-    let is_here = match remembered::<A>(node) {
-        Ok(None) => false,
-        Ok(Some(agent)) => !matches!(agent.is_gone(node), Ok(true)),
-        Err(error) => return Outcome::failed(Exit::Generic, &error),
-    };
-    if node.call().is_probe() && !is_here {
+    if node.call().is_probe() && !is_here_otherwise::<A>(node) {
         error!("{failure}");
         return Outcome::plain(Exit::NotRunning);
     }

@@ -16,6 +16,8 @@ const OPTION_SOURCE: u8 = 1;
 const OPTION_TARGET: u8 = 2;
 /// The receiver shall replace what it has in its cache.
 const OVERRIDE: u8 = 0x20;
+/// The sender is a router.
+const ROUTER: u8 = 0x80;
 
 /// An ARP packet: who says that an address is where.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,11 +57,7 @@ impl Arp {
 
     /// The bytes, for an interface of hardware type `kind`; None where ARP has no form for it.
     pub fn bytes(&self, kind: u16) -> Option<Vec<u8>> {
-        let hardware = match kind {
-            ARPHRD_ETHER | ARPHRD_INFINIBAND => kind,
-            // Everything else Linux runs ARP over (bridges, bonds, VLANs, veth) says it is Ethernet.
-            _ => return None,
-        };
+        let hardware = has_arp(kind).then_some(kind)?;
         let length = u8::try_from(self.sender.0.0.len()).ok()?;
         let mut packet = Vec::with_capacity(64);
         packet.extend_from_slice(&hardware.to_be_bytes());
@@ -94,13 +92,20 @@ impl Arp {
     }
 }
 
+/// Does ARP run over interfaces of this hardware type? Nearly all that it runs over (bridges,
+/// bonds, VLANs, veth) say they are Ethernet.
+pub fn has_arp(kind: u16) -> bool {
+    matches!(kind, ARPHRD_ETHER | ARPHRD_INFINIBAND)
+}
+
 fn zeros(like: &Mac) -> Mac {
     Mac(vec![0; like.0.len()])
 }
 
 /// "`ip` is at `mac`, whatever you thought", to all nodes. The kernel adds the checksum.
-pub fn neighbour_advertisement(mac: &Mac, ip: Ipv6Addr) -> Vec<u8> {
-    neighbour_message(NEIGHBOUR_ADVERTISEMENT, OVERRIDE, OPTION_TARGET, mac, ip)
+pub fn neighbour_advertisement(mac: &Mac, ip: Ipv6Addr, router: bool) -> Vec<u8> {
+    let flags = if router { ROUTER | OVERRIDE } else { OVERRIDE };
+    neighbour_message(NEIGHBOUR_ADVERTISEMENT, flags, OPTION_TARGET, mac, ip)
 }
 
 /// "Who has `ip`? Tell `mac`."
@@ -123,7 +128,10 @@ fn neighbour_message(kind: u8, flags: u8, option: u8, mac: &Mac, ip: Ipv6Addr) -
 
 /// Who claims `ip` in a neighbour advertisement; None if it is none, or for another address.
 pub fn advertised(message: &[u8], ip: Ipv6Addr, mac_length: usize) -> Option<Mac> {
-    if *message.first()? != NEIGHBOUR_ADVERTISEMENT || message.get(8..24)? != ip.octets() {
+    let [kind, code, ..] = *message else {
+        return None;
+    };
+    if (kind, code) != (NEIGHBOUR_ADVERTISEMENT, 0) || message.get(8..24)? != ip.octets() {
         return None;
     }
     let mut options = message.get(24..)?;
@@ -204,7 +212,7 @@ mod tests {
     #[test]
     fn an_advertisement_names_its_hardware_address() {
         let ip: Ipv6Addr = "2001:db8::7".parse().unwrap();
-        let message = neighbour_advertisement(&mac(), ip);
+        let message = neighbour_advertisement(&mac(), ip, false);
         assert_eq!(message.len(), 32);
         assert_eq!(advertised(&message, ip, 6), Some(mac()));
         assert_eq!(advertised(&message, Ipv6Addr::LOCALHOST, 6), None);
@@ -231,7 +239,7 @@ mod tests {
 
         #[test]
         fn an_advertisement_with_any_options_is_read_or_passed_over(options: Vec<u8>) {
-            let mut message = neighbour_advertisement(&Mac::default(), Ipv6Addr::LOCALHOST);
+            let mut message = neighbour_advertisement(&Mac::default(), Ipv6Addr::LOCALHOST, true);
             message.extend_from_slice(&options);
             let _ = advertised(&message, Ipv6Addr::LOCALHOST, 6);
         }

@@ -13,7 +13,8 @@ use nix::sched::{CloneFlags, setns};
 use super::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink};
 use super::wire::Announcer;
 use super::{
-    Address, ArpForm, Family, Link, Mac, Net, NetError, Route, SourceLabel, rtnl, sockets, wire,
+    Address, Announcement, Family, Link, Mac, Net, NetError, Route, SourceLabel, rtnl, sockets,
+    wire,
 };
 use crate::Deadline;
 
@@ -122,13 +123,32 @@ impl Net for Kernel {
             .collect())
     }
 
-    fn routes(&self, family: Family) -> Result<Vec<Route>, NetError> {
-        let answer = self.route.dump(
-            "reading the routes",
-            rtnl::RTM_GETROUTE,
-            &rtnl::get_routes(family),
+    fn places_of(&self, ip: IpAddr) -> Result<Vec<Address>, NetError> {
+        let is_there = |message: &Message| {
+            message.kind == rtnl::RTM_NEWADDR
+                && rtnl::address(&message.body).is_some_and(|address| address.ip == ip)
+        };
+        let answer = self.route.dump_until(
+            "reading the addresses",
+            rtnl::RTM_GETADDR,
+            &rtnl::get_addresses(Family::of(ip)),
+            |messages| messages.iter().any(is_there),
         )?;
-        Ok(read(answer, rtnl::RTM_NEWROUTE, rtnl::route).collect())
+        let addresses = read(answer, rtnl::RTM_NEWADDR, rtnl::address);
+        Ok(addresses.filter(|address| address.ip == ip).collect())
+    }
+
+    fn routes(&self, family: Family) -> Result<Vec<Route>, NetError> {
+        let request = rtnl::get_routes(family);
+        match self
+            .route
+            .dump("reading the routes", rtnl::RTM_GETROUTE, &request)
+        {
+            Ok(answer) => Ok(read(answer, rtnl::RTM_NEWROUTE, rtnl::route).collect()),
+            // A namespace that never had a route has no table of them.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     fn route_to(&self, ip: IpAddr) -> Result<Option<u32>, NetError> {
@@ -225,7 +245,7 @@ impl Net for Kernel {
         }
     }
 
-    fn announce(&self, link: &Link, ip: IpAddr, form: ArpForm) -> Result<(), NetError> {
+    fn announce(&self, link: &Link, ip: IpAddr, form: Announcement) -> Result<(), NetError> {
         let mut announcer = self.announcer.borrow_mut();
         match &*announcer {
             Some(open) if open.is_for(link, ip) => open.announce(form),

@@ -83,20 +83,29 @@ impl Netlink {
             .map(|(messages, _)| messages)
     }
 
-    /// Asks for all objects. A dump that the kernel could not take in one consistent look
-    /// (`NLM_F_DUMP_INTR`) is asked for again: half of it may be old.
+    /// Asks for all objects.
     pub fn dump(&self, what: &str, kind: u16, body: &[u8]) -> Result<Vec<Message>, NetError> {
-        loop {
-            let (messages, interrupted) = self.exchange(what, kind, NLM_F_DUMP, body)?;
-            if !interrupted {
-                return Ok(messages);
-            }
-            if self.deadline.left(now()).is_zero() {
-                return Err(NetError::TimedOut {
-                    request: what.into(),
-                });
-            }
-        }
+        self.dump_until(what, kind, body, |_| false)
+    }
+
+    /// Asks for all objects, or for as many as are `enough`.
+    pub fn dump_until(
+        &self,
+        what: &str,
+        kind: u16,
+        body: &[u8],
+        enough: impl Fn(&[Message]) -> bool,
+    ) -> Result<Vec<Message>, NetError> {
+        let attempt = || self.exchange(what, kind, NLM_F_DUMP, body);
+        let out_of_time = |pause| {
+            pause_for(pause);
+            self.deadline.left(now()).is_zero()
+        };
+        settled(attempt, enough, out_of_time).and_then(|messages| {
+            messages.ok_or_else(|| NetError::Unsettled {
+                request: what.into(),
+            })
+        })
     }
 
     fn exchange(
@@ -203,6 +212,35 @@ impl AsFd for Netlink {
             BorrowedFd::borrow_raw(self.socket.as_raw_fd())
         }
     }
+}
+
+/// Repeats a dump until the kernel took it in one consistent look (no `NLM_F_DUMP_INTR`): what an
+/// interrupted one does not show may be there all the same. What it does show was there, so one
+/// that shows `enough` is good. None where `out_of_time`, called between attempts, says so.
+fn settled<T>(
+    mut attempt: impl FnMut() -> Result<(Vec<T>, bool), NetError>,
+    enough: impl Fn(&[T]) -> bool,
+    mut out_of_time: impl FnMut(Duration) -> bool,
+) -> Result<Option<Vec<T>>, NetError> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let (found, interrupted) = attempt()?;
+        if !interrupted || enough(&found) {
+            return Ok(Some(found));
+        }
+        if out_of_time(pause) {
+            return Ok(None);
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the real clock, for the real socket"
+)]
+fn pause_for(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Waits for a descriptor to become readable; false is out of time.
@@ -399,6 +437,37 @@ mod tests {
         );
         let expected = "adding 192.0.2.7/24: EINVAL: Invalid argument: ipv4: Invalid prefix";
         assert_eq!(refusal(&told), expected);
+    }
+
+    #[test]
+    fn an_interrupted_dump_is_repeated_unless_it_shows_enough() {
+        let dumps = |answers: &'static [(&'static [u32], bool)]| {
+            let mut answers = answers.iter();
+            move || {
+                let (found, interrupted) = answers.next().expect("no further attempt");
+                Ok((found.to_vec(), *interrupted))
+            }
+        };
+        let seven = |found: &[u32]| found.contains(&7);
+        let patient = |_| false;
+        let quiet = settled(dumps(&[(&[1], false)]), seven, patient);
+        assert_eq!(quiet.unwrap(), Some(vec![1]));
+        let repeated = settled(
+            dumps(&[(&[], true), (&[1], true), (&[2], false)]),
+            seven,
+            patient,
+        );
+        assert_eq!(repeated.unwrap(), Some(vec![2]));
+        let enough = settled(dumps(&[(&[1], true), (&[7], true)]), seven, patient);
+        assert_eq!(enough.unwrap(), Some(vec![7]));
+        let mut pauses = Vec::new();
+        let impatient = |pause| {
+            pauses.push(pause);
+            pauses.len() == 3
+        };
+        let never = settled(|| Ok((vec![1], true)), seven, impatient);
+        assert_eq!(never.unwrap(), None);
+        assert_eq!(pauses, [1, 2, 4].map(Duration::from_millis));
     }
 
     proptest::proptest! {

@@ -23,13 +23,14 @@ pub fn destroy(ip: IpAddr, deadline: Deadline) -> Result<usize, NetError> {
     } else {
         &[libc::AF_INET6]
     };
-    let mut ended = 0;
+    let (mut ended, mut refused) = (0, None);
     for family in families {
         let all = request(*family as u8, CONNECTED, &[0; 48]);
-        for answer in netlink.dump("reading the TCP connections", SOCK_DIAG_BY_FAMILY, &all)? {
-            let Some(socket) = Socket::read(&answer.body) else {
-                continue;
-            };
+        let answers = netlink.dump("reading the TCP connections", SOCK_DIAG_BY_FAMILY, &all)?;
+        for socket in answers
+            .iter()
+            .filter_map(|answer| Socket::read(&answer.body))
+        {
             if socket.local != ip {
                 continue;
             }
@@ -37,11 +38,15 @@ pub fn destroy(ip: IpAddr, deadline: Deadline) -> Result<usize, NetError> {
             match netlink.request("ending a TCP connection", SOCK_DESTROY, 0, &one) {
                 Ok(_) => ended += 1,
                 Err(error) if error.errno() == Some(Errno::ENOENT) => {} // it ended by itself
-                Err(error) => return Err(error),
+                // Some states cannot be ended on older kernels: that must not save the others.
+                Err(error) => refused = Some(error),
             }
         }
     }
-    Ok(ended)
+    match refused {
+        Some(error) if ended == 0 => Err(error),
+        _ => Ok(ended),
+    }
 }
 
 /// `struct inet_diag_req_v2`: the family, TCP, nothing extra, a set of states, a socket.

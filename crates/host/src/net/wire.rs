@@ -1,17 +1,18 @@
 //! Sends and hears ARP and neighbour discovery. IPv4 goes over a packet socket, as only that
 //! reaches ARP; IPv6 over a raw ICMPv6 socket, which leaves checksum and multicast to the kernel.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, recvmsg, setsockopt, sockopt};
 
 use super::frames::{self, Arp};
 use super::netlink::{now, readable};
-use super::{ArpForm, Link, Mac, NetError};
+use super::{Announcement, Link, Mac, NetError};
 
 /// How often a question is repeated, as one frame may be lost.
 const QUESTIONS: u32 = 2;
@@ -53,17 +54,21 @@ impl Announcer {
         self.ip == ip && self.link == *link
     }
 
-    /// Tells them once.
-    pub fn announce(&self, form: ArpForm) -> Result<(), NetError> {
+    /// Tells them once. A form of the other family is [`Errno::EAFNOSUPPORT`].
+    pub fn announce(&self, form: Announcement) -> Result<(), NetError> {
         let Link { mac, broadcast, .. } = &self.link;
-        let sent = match &self.socket {
-            Speaker::Arp(socket, ip) => socket.send(&match form {
-                ArpForm::Request => Arp::gratuitous_request(mac, *ip),
-                ArpForm::Reply => Arp::gratuitous_reply(mac, broadcast, *ip),
-            }),
-            Speaker::Neighbour(socket, ip) => {
-                socket.send(ALL_NODES, &frames::neighbour_advertisement(mac, *ip))
+        let sent = match (&self.socket, form) {
+            (Speaker::Arp(socket, ip), Announcement::Request) => {
+                socket.send(&Arp::gratuitous_request(mac, *ip))
             }
+            (Speaker::Arp(socket, ip), Announcement::Reply) => {
+                socket.send(&Arp::gratuitous_reply(mac, broadcast, *ip))
+            }
+            (Speaker::Neighbour(socket, ip), Announcement::Neighbour { router }) => {
+                let message = frames::neighbour_advertisement(mac, *ip, router);
+                socket.send(ALL_NODES, &message)
+            }
+            _ => Err(io::Error::from(Errno::EAFNOSUPPORT)),
         };
         sent.map_err(|error| failed(announcing(&self.link, self.ip), &error))
     }
@@ -88,7 +93,7 @@ fn ask_arp(link: &Link, ip: Ipv4Addr, limit: Duration) -> io::Result<Vec<Mac>> {
     let mut claims = Vec::new();
     for _ in 0..QUESTIONS {
         socket.send(&Arp::probe(&link.mac, ip))?;
-        listen(&socket.0, limit / QUESTIONS, |packet| {
+        listen(&socket.0, limit / QUESTIONS, |packet, _| {
             let arp = Arp::read(packet);
             claims.extend(arp.filter(|arp| arp.sender.1 == ip).map(|arp| arp.sender.0));
         })?;
@@ -104,46 +109,49 @@ fn ask_neighbours(link: &Link, ip: Ipv6Addr, limit: Duration) -> io::Result<Vec<
             frames::solicited_node(ip),
             &frames::neighbour_solicitation(&link.mac, ip),
         )?;
-        listen(&socket.fd, limit / QUESTIONS, |message| {
-            claims.extend(frames::advertised(message, ip, link.mac.0.len()));
+        listen(&socket.fd, limit / QUESTIONS, |message, hops| {
+            // Less than 255 means that a router forwarded it: from far away, and forged.
+            if hops == Some(HOPS) {
+                claims.extend(frames::advertised(message, ip, link.mac.0.len()));
+            }
         })?;
     }
     Ok(claims)
 }
 
-/// Hands everything that arrives within `limit` to `heard`.
-fn listen(socket: &OwnedFd, limit: Duration, mut heard: impl FnMut(&[u8])) -> io::Result<()> {
+/// Hands everything that arrives within `limit` to `heard`, with the hop limit it came with
+/// where the socket was told to say it.
+fn listen(
+    socket: &OwnedFd,
+    limit: Duration,
+    mut heard: impl FnMut(&[u8], Option<libc::c_int>),
+) -> io::Result<()> {
     let until = now() + limit;
     let mut buffer = [0u8; 2048];
+    let mut control = nix::cmsg_space!(libc::c_int);
     loop {
         let left = until.saturating_duration_since(now());
         if left.is_zero() || !readable(socket.as_fd(), left).map_err(io::Error::from)? {
             return Ok(());
         }
-        #[expect(
-            unsafe_code,
-            reason = "nix wants to know the address family of a raw packet"
-        )]
-        // SAFETY: `buffer` is writable for the length given.
-        let length = unsafe {
-            libc::recv(
-                socket.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_DONTWAIT,
-            )
-        };
-        match usize::try_from(length) {
-            Ok(length) => heard(&buffer[..length]),
-            // Another reader was faster, or an error was queued on the socket and is now taken.
-            Err(_)
-                if matches!(
-                    Errno::last(),
-                    Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN
-                ) => {}
-            Err(_) => return Err(io::Error::last_os_error()),
-        }
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let fd = socket.as_raw_fd();
+        let (length, hops) =
+            match recvmsg::<()>(fd, &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT) {
+                Ok(message) => (message.bytes, hop_limit(&message)),
+                // Another reader was faster, or an error was queued on the socket and is now taken.
+                Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+        heard(&buffer[..length], hops);
     }
+}
+
+fn hop_limit(message: &RecvMsg<'_, '_, ()>) -> Option<libc::c_int> {
+    message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv6HopLimit(hops) => Some(hops),
+        _ => None,
+    })
 }
 
 /// A packet socket for ARP on one interface; the kernel makes the link header.
@@ -240,6 +248,9 @@ impl NeighbourSocket {
             libc::IPV6_MULTICAST_IF,
             &(link.index as libc::c_int),
         )?;
+        // An answer counts only from this interface's own wire.
+        setsockopt(&socket.fd, sockopt::BindToDevice, &link.name.clone().into())?;
+        setsockopt(&socket.fd, sockopt::Ipv6RecvHopLimit, &true)?;
         // This host must not hear its own question, and answer it.
         option(
             &socket.fd,

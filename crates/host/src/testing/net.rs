@@ -14,7 +14,8 @@ use nix::errno::Errno;
 
 use super::script::{Script, Verdict};
 use crate::net::{
-    Address, AddressFlags, ArpForm, Family, Link, LinkState, Mac, Net, NetError, Route, SourceLabel,
+    Address, AddressFlags, Announcement, Family, Link, LinkState, Mac, Net, NetError, Route,
+    SourceLabel,
 };
 use crate::{Deadline, System};
 
@@ -41,9 +42,11 @@ pub struct Tables {
     /// Other hosts' hardware addresses, by the address they claim.
     pub neighbours: BTreeMap<IpAddr, Vec<Mac>>,
     /// What was announced: interface, address, form.
-    pub announced: Vec<(String, IpAddr, ArpForm)>,
+    pub announced: Vec<(String, IpAddr, Announcement)>,
     /// The interface through which the kernel would send, where it is not obvious.
     pub route_choice: BTreeMap<IpAddr, u32>,
+    /// Somebody removes the address after so many announcements.
+    pub gone_after_announcements: Option<usize>,
     tentative_until: Vec<(IpAddr, Instant)>,
 }
 
@@ -323,6 +326,13 @@ impl Net for View {
         })
     }
 
+    fn places_of(&self, ip: IpAddr) -> Result<Vec<Address>, NetError> {
+        self.ask(format!("looking for {ip}"), |tables| {
+            let found = tables.addresses.iter().filter(|address| address.ip == ip);
+            Ok(found.cloned().collect())
+        })
+    }
+
     fn routes(&self, family: Family) -> Result<Vec<Route>, NetError> {
         self.ask("reading the routes", |tables| {
             let family =
@@ -433,9 +443,12 @@ impl Net for View {
         self.ask("waiting for address changes", |_| Ok(()))
     }
 
-    fn announce(&self, link: &Link, ip: IpAddr, form: ArpForm) -> Result<(), NetError> {
+    fn announce(&self, link: &Link, ip: IpAddr, form: Announcement) -> Result<(), NetError> {
         self.ask(format!("announcing {ip} on {}", link.name), |tables| {
             tables.announced.push((link.name.clone(), ip, form));
+            if tables.gone_after_announcements == Some(tables.announced.len()) {
+                tables.addresses.retain(|address| address.ip != ip);
+            }
             Ok(())
         })
     }

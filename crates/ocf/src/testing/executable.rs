@@ -113,7 +113,8 @@ impl Executable {
 
     /// Runs an action again and again, killing it at its first system call, its second, and so
     /// on until it gets to its end. `before` prepares each run, `after` looks at what a run has
-    /// left behind. Returns how many system calls there were.
+    /// left behind. The action must succeed where it is not killed. Returns how many system calls
+    /// there were.
     pub fn killed_at_every_call(
         &self,
         action: &str,
@@ -140,7 +141,13 @@ impl Executable {
         let mut inside = false;
         let ended = loop {
             match waitpid(pid, None).expect("waiting for the traced agent") {
-                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => break true,
+                WaitStatus::Exited(_, 0) => break true,
+                ended @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
+                    panic!(
+                        "{action}, not killed, ended with {ended:?}: {}",
+                        drain(&mut child)
+                    )
+                }
                 WaitStatus::PtraceSyscall(_) => {
                     inside = !inside;
                     if inside && entered == calls {
@@ -182,10 +189,11 @@ impl Executable {
     }
 }
 
-/// Closes the pipes of an agent that was waited for behind the standard library's back.
-fn drain(child: &mut Child) {
-    let mut rest = Vec::new();
+/// What an agent said that was waited for behind the standard library's back.
+fn drain(child: &mut Child) -> String {
+    let mut said = String::new();
     if let Some(stderr) = &mut child.stderr {
-        let _ = stderr.read_to_end(&mut rest);
+        let _ = stderr.read_to_string(&mut said);
     }
+    said
 }

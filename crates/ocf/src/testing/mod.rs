@@ -364,6 +364,13 @@ fn list(root: &Path, dir: &Path, files: &mut Vec<String>) {
     entries.sort();
     for path in entries {
         if path.is_dir() && !path.is_symlink() {
+            // The directory for hints stays once it was made.
+            if !path.starts_with(root.join("run")) {
+                files.push(format!(
+                    "{}/",
+                    path.strip_prefix(root).unwrap_or(&path).display()
+                ));
+            }
             list(root, &path, files);
         } else {
             let content = std::fs::read(&path).unwrap_or_default();
