@@ -488,7 +488,7 @@ fn no_announcement_comes_after_the_address_is_gone() {
     // It may have looked just before it was held: that one round, in both forms.
     assert!(
         after - before <= 2,
-        "{} announcements of 1000 came afterwards",
+        "{} frames came afterwards",
         after - before
     );
 }

@@ -1,0 +1,54 @@
+//! What helps to understand a failure afterwards.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::agents::root;
+use crate::cluster::Cluster;
+use crate::interrupt;
+use crate::layout::{self, STATE};
+
+/// Keeps logs of all nodes, their CIBs and their view of the cluster under `target/lab/failed`; a sentence that says where.
+pub fn keep(cluster: &Cluster, name: &str) -> String {
+    let folder = root()
+        .join("target/lab/failed")
+        .join(name.replace([' ', ':'], "-"));
+    if interrupt::ending() {
+        return "interrupted".to_owned();
+    }
+    match copy(cluster, &folder) {
+        Ok(()) => format!("logs of all nodes: {}", folder.display()),
+        Err(error) => format!("logs could not be kept: {error:#}"),
+    }
+}
+
+fn copy(cluster: &Cluster, folder: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    fs::copy(format!("{STATE}/room.log"), folder.join("room.log"))?;
+    for node in &cluster.nodes {
+        let place = folder.join(node);
+        fs::create_dir_all(&place)?;
+        for file in [
+            "console.log",
+            "var-log-pacemaker/pacemaker.log",
+            "var-log-corosync/corosync.log",
+        ] {
+            let source = layout::home(node).join(file);
+            if let (true, Some(name)) = (source.exists(), source.file_name()) {
+                fs::copy(&source, place.join(name))?;
+            }
+        }
+        let (query, view) = (["cibadmin", "--query"], ["crm_mon", "-1rf"]);
+        for (file, words) in [("cib.xml", &query[..]), ("crm_mon.txt", &view)] {
+            // A node without power has nothing to say, and that is worth knowing too.
+            let text = cluster
+                .output(node, words)
+                .unwrap_or_else(|error| format!("{error:#}\n"));
+            fs::write(place.join(file), text)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Looking at processes through /proc, and ending those that are ours.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::layout::{MARK, STATE};
+
+/// Process ids of this machine, those inside the nodes included.
+pub fn all() -> Result<Vec<i32>> {
+    let entries = fs::read_dir("/proc").context("listing /proc")?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// Whether a process belongs to a lab: it carries the lab's mark in its environment.
+pub fn is_ours(pid: i32) -> bool {
+    let mark = format!("{MARK}={STATE}");
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+        environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == mark.as_bytes())
+    })
+}
+
+/// Whether a process still exists and is no zombie.
+pub fn is_alive(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // The name in parentheses may hold anything, blanks and parentheses included.
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// The process called `name` in the node whose init is `init`.
+pub fn find_in_node(init: i32, name: &str) -> Result<i32> {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let wanted = namespace(init).with_context(|| format!("process {init}: no such node"))?;
+    for pid in all()? {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim_end() == name && namespace(pid).is_ok_and(|found| found == wanted) {
+            return Ok(pid);
+        }
+    }
+    bail!("no process {name} in the node of init {init}")
+}
+
+/// Ends every process of a lab but this one, and waits until they are gone.
+pub fn end_all_of_lab() -> Result<usize> {
+    let me = std::process::id() as i32;
+    let found: Vec<i32> = all()?
+        .into_iter()
+        .filter(|pid| *pid != me && is_ours(*pid))
+        .collect();
+    for pid in &found {
+        // Gone in the meantime is as good.
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    }
+    let end = Instant::now() + Duration::from_secs(20);
+    for pid in &found {
+        while is_alive(*pid) {
+            if Instant::now() > end {
+                bail!("process {pid} of an earlier lab does not end, although killed");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(found.len())
+}

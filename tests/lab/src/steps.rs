@@ -1,0 +1,183 @@
+//! `cargo lab test`: everything that is tested, in one list.
+
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::agents::cargo;
+use crate::cluster::Cluster;
+use crate::layout::{FLOATING, FLOATING6};
+use crate::progress::{self, plain};
+use crate::sampler::Sampler;
+use crate::suite::Suite;
+use crate::{evidence, interrupt, scenarios};
+
+/// What a step does.
+pub enum Kind {
+    /// cargo, with these words, at the root of the repository.
+    Cargo(&'static str),
+    /// A function of its own.
+    Call(fn(&mut Suite) -> Result<()>),
+    /// Something that happens to a clean cluster of three, while the floating addresses are watched:
+    /// never on two nodes at once.
+    Watched(fn(&Cluster) -> Result<()>),
+    /// The same without the watch.
+    Scenario(fn(&Cluster) -> Result<()>),
+}
+
+use Kind::{Call, Cargo, Scenario, Watched};
+
+/// The steps, in their order: a name, by which `--only` finds it, and what it does.
+/// To add one: a line here.
+#[rustfmt::skip] // one line a step
+const STEPS: &[(&str, Kind)] = &[
+    ("packages", Call(Suite::packages)),
+    ("format", Cargo("fmt --all --check")),
+    ("clippy", Cargo("clippy --workspace --all-targets -- -D warnings")),
+    ("tests, plain", Cargo("test --workspace --no-fail-fast")),
+    ("tests, root", Cargo("test --workspace --no-fail-fast -- --ignored")),
+    ("release build", Call(Suite::release_build)),
+    ("ocf-tester vip", Call(Suite::ocf_tester)),
+    ("cluster: start", Watched(scenarios::start)),
+    ("cluster: planned move", Watched(scenarios::planned_move)),
+    ("cluster: power loss", Watched(scenarios::power_loss)),
+    ("cluster: service NIC down", Watched(scenarios::nic_down)),
+    ("cluster: partition", Watched(scenarios::partition)),
+    ("cluster: IPv6", Watched(scenarios::ipv6)),
+    ("cluster: 200 addresses", Scenario(scenarios::many)),
+    ("cluster: executor killed", Watched(scenarios::executor_killed)),
+];
+
+/// Prints the names.
+pub fn list() {
+    for (name, _) in STEPS {
+        plain(name);
+    }
+}
+
+/// Runs the steps whose name contains `only`, all of them without it.
+pub fn run(agent: &str, only: Option<&str>) -> Result<ExitCode> {
+    let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
+    let chosen: Vec<_> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
+    if chosen.is_empty() {
+        bail!(
+            "no step's name contains {:?}; `cargo lab test --list` shows them",
+            only.unwrap_or_default()
+        );
+    }
+    progress::hush();
+    let mut suite = Suite::new(agent);
+    let (mut passed, mut failed) = (0, 0);
+    for (name, kind) in chosen {
+        let begin = Instant::now();
+        let result = run_step(name, kind, &mut suite);
+        if interrupt::ending() {
+            interrupt::wait_for_end();
+        }
+        let took = begin.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                plain(format_args!("{took:7.1} s  passed  {name}"));
+            }
+            Err(error) => {
+                failed += 1;
+                plain(format_args!("{took:7.1} s  FAILED  {name}"));
+                for line in format!("{error:#}").lines() {
+                    plain(format_args!("                   {line}"));
+                }
+            }
+        }
+    }
+    drop(suite);
+    plain(format_args!("\n{passed} passed, {failed} failed"));
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn run_step(name: &str, kind: &Kind, suite: &mut Suite) -> Result<()> {
+    match kind {
+        Cargo(words) => run_cargo(words),
+        Call(call) => call(suite),
+        Watched(scenario) => run_scenario(name, &[FLOATING, FLOATING6], *scenario, suite),
+        Scenario(scenario) => run_scenario(name, &[], *scenario, suite),
+    }
+}
+
+fn run_cargo(words: &str) -> Result<()> {
+    let output = cargo(&words.split(' ').collect::<Vec<_>>())
+        .stdin(Stdio::null())
+        .output()
+        .context("running cargo")?;
+    if !output.status.success() {
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let said: Vec<&str> = text.lines().filter(|line| !is_good_news(line)).collect();
+        bail!("cargo {words}: {}\n{}", output.status, said.join("\n"));
+    }
+    Ok(())
+}
+
+/// Lines of cargo that only hide the one that matters.
+fn is_good_news(line: &str) -> bool {
+    let passed =
+        line.starts_with("test ") && (line.ends_with(" ... ok") || line.contains(" ... ignored"));
+    let built = [
+        "Compiling ",
+        "Checking ",
+        "Finished ",
+        "Running ",
+        "Doc-tests ",
+    ];
+    passed
+        || line.is_empty()
+        || built
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
+}
+
+fn run_scenario(
+    name: &str,
+    watched: &[&str],
+    scenario: fn(&Cluster) -> Result<()>,
+    suite: &mut Suite,
+) -> Result<()> {
+    let cluster = suite.cluster()?;
+    let sampler = Sampler::start(&cluster.nodes, watched)?;
+    let outcome = scenario(cluster);
+    // An address on two nodes is worse than anything else that went wrong.
+    let mut result = match (sampler.finish(), outcome) {
+        (Err(double), Err(other)) => Err(anyhow!("{double:#}\nand {other:#}")),
+        (Err(double), Ok(())) => Err(double),
+        (Ok(()), outcome) => outcome,
+    };
+    if result.is_err() {
+        let place = evidence::keep(cluster, name);
+        result = result.map_err(|error| anyhow!("{error:#}\n{place}"));
+    }
+    if let Err(error) = cluster.reset() {
+        result = result.and_then(|()| {
+            let place = evidence::keep(cluster, name);
+            bail!("the cluster could not be cleaned afterwards: {error:#}\n{place}")
+        });
+        suite.discard_cluster();
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ() {
+        let mut names: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), STEPS.len());
+    }
+}
