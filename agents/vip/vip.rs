@@ -131,7 +131,7 @@ pub struct Vip {
     ///
     /// In milliseconds, 1 to 10000. IPaddr2 takes 200, but announces from the background; here
     /// start waits for the last one.
-    #[arg(long, default_value = "20", value_parser = ocf::number(1..=10_000))]
+    #[arg(long, default_value = "5", value_parser = ocf::number(1..=10_000))]
     arp_interval: u32,
 
     /// Announcements on every monitor

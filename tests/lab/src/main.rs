@@ -52,7 +52,7 @@ pub const LAB_INSIDE: &str = "/run/hastor-lab/bin/lab";
 
 /// Real clusters on this machine, in namespaces. Needs root and Debian.
 #[derive(Parser)]
-#[command(name = "cargo lab", version, max_term_width = 100)]
+#[command(name = "cargo lab", bin_name = "cargo lab", version, max_term_width = 100)]
 struct Cli {
     /// Type of the floating addresses; another agent with the same parameters takes part as stand-in
     #[arg(long, hide = true, global = true, default_value = "ocf:hastor:vip")]

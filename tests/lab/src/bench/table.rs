@@ -37,7 +37,7 @@ Processes are counted by the kernel's counter of process ids. The largest proces
 the highest peak of resident memory (VmHWM at its end, in runs that are not timed). What the agents
 log is thrown away.
 [1] Not the same work within the action. Both announce the address 5 times, by a request and a
-    reply each; vip's start ends after the last one (20 ms apart), IPaddr2's start leaves a process
+    reply each; vip's start ends after the last one (5 ms apart), IPaddr2's start leaves a process
     behind that goes on (200 ms apart) after start has reported success. The next run waits for it.
 [2] Both announce once; still, vip before start ends, and IPaddr2 in a process left behind.
 stop: IPaddr2 would also end a process that still announces; here there is none any more.
