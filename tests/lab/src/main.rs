@@ -18,6 +18,7 @@ mod demo;
 mod disk;
 mod evidence;
 mod fence;
+mod image;
 mod interrupt;
 mod kernel;
 mod layout;
@@ -52,7 +53,12 @@ pub const LAB_INSIDE: &str = "/run/hastor-lab/bin/lab";
 
 /// Real clusters on this machine, in namespaces. Needs root and Debian.
 #[derive(Parser)]
-#[command(name = "cargo lab", bin_name = "cargo lab", version, max_term_width = 100)]
+#[command(
+    name = "cargo lab",
+    bin_name = "cargo lab",
+    version,
+    max_term_width = 100
+)]
 struct Cli {
     /// Type of the floating addresses; another agent with the same parameters takes part as stand-in
     #[arg(long, hide = true, global = true, default_value = "ocf:hastor:vip")]
@@ -80,6 +86,12 @@ enum What {
     },
     /// Measure
     Bench(bench::Options),
+    /// Build the image of the virtual machines, unless it is there already
+    Image {
+        /// Boot it once and look whether everything in it works
+        #[arg(long)]
+        check: bool,
+    },
     /// Start a cluster and leave it running
     Up {
         /// Number of nodes, n1 to nN
@@ -171,6 +183,9 @@ enum Hidden {
     },
     #[command(hide = true)]
     Tied {
+        /// SIGKILL instead of SIGTERM
+        #[arg(long)]
+        kill: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
@@ -186,7 +201,7 @@ fn main() -> ExitCode {
     }
     match run(Cli::parse()) {
         Ok(code) => code,
-        Err(_) if interrupt::ending() => interrupt::wait_for_end(),
+        Err(_) if interrupt::ending() => interrupt::end(),
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -211,6 +226,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             return steps::run(&cli.agent, only.as_deref());
         }
         What::Bench(options) => bench::run(options)?,
+        What::Image { check } => {
+            progress::begin();
+            interrupt::note()?;
+            image::run(check)?;
+        }
         What::Up { nodes } => {
             let _turn = begin()?;
             up(usize::from(nodes), &cli.agent)?;
@@ -254,8 +274,12 @@ fn run_hidden(hidden: &Hidden) -> Result<ExitCode> {
         Hidden::Fetch { address } => cluster::fetch_once(*address)?,
         Hidden::Watch { address } => service::watch(*address)?,
         Hidden::Measure { vip, options } => bench::measure(vip.clone(), *options)?,
-        Hidden::Tied { command } => {
-            set_pdeathsig(Signal::SIGTERM)?;
+        Hidden::Tied { kill, command } => {
+            set_pdeathsig(if *kill {
+                Signal::SIGKILL
+            } else {
+                Signal::SIGTERM
+            })?;
             let (program, words) = command.split_first().context("no command")?;
             return Err(Command::new(program).args(words).exec())
                 .with_context(|| format!("running {program}"));

@@ -64,9 +64,21 @@ pub fn check_machine() -> Result<()> {
     Ok(())
 }
 
-/// Installs what is missing.
+/// Installs what the clusters in namespaces need and is missing.
 pub fn install() -> Result<()> {
-    let missing = missing()?;
+    ensure(NEEDED, &|missing| {
+        let mut words = vec!["install", "-y", "--no-install-recommends"];
+        words.extend(missing);
+        apt(&words)
+    })
+}
+
+/// Installs, by a function that gets their names, those packages that are missing.
+pub fn ensure(
+    needed: &[(&'static str, &'static str)],
+    install: &dyn Fn(&[&str]) -> Result<()>,
+) -> Result<()> {
+    let missing = missing(needed)?;
     if missing.is_empty() {
         say("packages: all there");
         return Ok(());
@@ -81,18 +93,17 @@ pub fn install() -> Result<()> {
         more("apt-get update, because this machine has no package lists");
         apt(&["update"])?;
     }
-    let mut words = vec!["install", "-y", "--no-install-recommends"];
-    words.extend(missing.iter().map(|(name, _)| *name));
-    apt(&words)?;
+    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+    install(&names)?;
     disable(&missing)?;
     tell("packages: installed");
     Ok(())
 }
 
-fn missing() -> Result<Vec<(&'static str, &'static str)>> {
+fn missing(needed: &[(&'static str, &'static str)]) -> Result<Vec<(&'static str, &'static str)>> {
     let status =
         fs::read_to_string("/var/lib/dpkg/status").context("reading dpkg's list of packages")?;
-    Ok(NEEDED
+    Ok(needed
         .iter()
         .copied()
         .filter(|(name, _)| !is_installed(&status, name))
@@ -120,7 +131,7 @@ fn lists_present() -> bool {
 }
 
 /// Runs apt-get in a process group of its own: Ctrl-C must not stop dpkg half-way.
-fn apt(words: &[&str]) -> Result<()> {
+pub fn apt(words: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
     command
         .args([

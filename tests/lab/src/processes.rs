@@ -38,6 +38,21 @@ pub fn is_alive(pid: i32) -> bool {
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// The processes that a process started and has not collected; none if it is gone.
+pub fn children(parent: i32) -> Vec<i32> {
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name in parentheses: the state, then the parent.
+        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        rest.split(' ').nth(1).and_then(|text| text.parse().ok()) == Some(parent)
+    };
+    all()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(is_child)
+        .collect()
+}
+
 /// The process called `name` in the node whose init is `init`.
 pub fn find_in_node(init: i32, name: &str) -> Result<i32> {
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));

@@ -1,0 +1,161 @@
+//! Building the image: mmdebstrap fills a directory, mke2fs makes a file system of it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Image, Unfinished, child, host, recipe, remove};
+use crate::progress::{more, say, tell};
+
+/// Ten times what was seen on two cores.
+const BOUND: Duration = Duration::from_secs(70 * 60);
+
+/// A line at least this often, so that nobody thinks it hangs.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Builds an image beside its place and moves it there when it is whole; older ones are removed.
+pub fn build(cache: &Path, image: &Image) -> Result<()> {
+    let begin = Instant::now();
+    say("image: none of this recipe yet");
+    host::prepare()?;
+    host::check_space(cache)?;
+    let name = image
+        .directory
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("no name for the image")?;
+    let work = Unfinished::create(cache, name)?;
+    let log = cache.join("build.log");
+    fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
+    fill(&work.0, &log).with_context(|| format!("the whole output is in {}", log.display()))?;
+    fs::rename(&work.0, &image.directory).context("moving the image to its place")?;
+    remove(cache, |found| found.starts_with("image-") && found != name)?;
+    tell(format_args!(
+        "image: built in {:.0} s, {} MB on disk",
+        begin.elapsed().as_secs_f64(),
+        on_disk(&image.root())? >> 20
+    ));
+    Ok(())
+}
+
+fn fill(work: &Path, log: &Path) -> Result<()> {
+    recipe::write(work)?;
+    fs::create_dir(work.join("tmp"))?;
+    say("image: packages (some minutes)");
+    bootstrap(work, log)?;
+    say("image: file system");
+    let mut words = vec!["mke2fs".to_owned()];
+    words.extend(recipe::file_system_words());
+    run(&[], &words, work, log, |_| ())?;
+    let boot = work.join("root/boot");
+    for (prefix, name) in [("vmlinuz-", "kernel"), ("initrd.img-", "initrd")] {
+        fs::copy(only(&boot, prefix)?, work.join(name))
+            .with_context(|| format!("copying the {name}"))?;
+    }
+    for directory in ["root", "tmp", "files"] {
+        fs::remove_dir_all(work.join(directory))
+            .with_context(|| format!("removing {directory}"))?;
+    }
+    fs::remove_file(work.join("setup.sh")).context("removing setup.sh")
+}
+
+/// Runs mmdebstrap in namespaces of its own: with their first process everything in them ends, mounts included.
+fn bootstrap(work: &Path, log: &Path) -> Result<()> {
+    let apart = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ];
+    let mut words = vec!["mmdebstrap".to_owned()];
+    words.extend(recipe::bootstrap_words());
+    let mut told = Instant::now();
+    run(&apart, &words, work, log, |line| {
+        if let Some(stage) = stage(line) {
+            more(stage);
+            told = Instant::now();
+        } else if told.elapsed() > QUIET {
+            say(format_args!("  {}", shortened(line)));
+            told = Instant::now();
+        }
+    })
+}
+
+fn run(
+    apart: &[&str],
+    words: &[String],
+    work: &Path,
+    log: &Path,
+    seen: impl FnMut(&str),
+) -> Result<()> {
+    let all = ["nice", "-n", "10"].iter().chain(apart).copied();
+    let all: Vec<&str> = all.chain(words.iter().map(String::as_str)).collect();
+    let mut command = child::tied(&all);
+    // Nothing may end up in a directory that outlives an interrupted build, nor follow the user's language.
+    command
+        .current_dir(work)
+        .env("TMPDIR", work.join("tmp"))
+        .env("LC_ALL", "C.UTF-8");
+    child::run(command, log, BOUND, seen).with_context(|| words[0].clone())
+}
+
+/// What mmdebstrap begins to do, if a line says so.
+fn stage(line: &str) -> Option<&str> {
+    let stage = line.strip_prefix("I: ")?;
+    let told = [
+        "downloading packages",
+        "installing essential",
+        "installing remaining",
+        "running --customize-hook",
+    ];
+    told.iter()
+        .any(|begin| stage.starts_with(begin))
+        .then(|| stage.split("...").next().unwrap_or(stage))
+}
+
+fn shortened(line: &str) -> String {
+    line.trim().chars().take(90).collect()
+}
+
+/// The one file in a directory whose name begins like this.
+fn only(directory: &Path, prefix: &str) -> Result<std::path::PathBuf> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("listing {}", directory.display()))?;
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect();
+    match (found.pop(), found.len()) {
+        (Some(path), 0) => Ok(path),
+        (_, more) => bail!(
+            "expected one {prefix}* in the boot directory of the root, found {}",
+            more + 1
+        ),
+    }
+}
+
+/// What a file with holes really takes.
+fn on_disk(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(fs::metadata(path)?.blocks() * 512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_of_mmdebstrap() {
+        assert_eq!(
+            stage("I: installing remaining packages inside the chroot..."),
+            Some("installing remaining packages inside the chroot")
+        );
+        assert_eq!(stage("I: success in 379.5 seconds"), None);
+        assert_eq!(stage("Setting up pacemaker"), None);
+    }
+}
