@@ -6,7 +6,7 @@ for unit in \
 	logrotate.timer man-db.timer \
 	e2scrub_reap.service systemd-networkd-wait-online.service systemd-pcrphase.service \
 	zfs-import-cache.service zfs-import-scan.service zfs-mount.service zfs-share.service zfs-zed.service \
-	zfs-volume-wait.service \
+	zfs-volume-wait.service zfs-load-module.service \
 	drbd.service rtslib-fb-targetctl.service lvm2-monitor.service lvm2-lvmpolld.socket blk-availability.service \
 	nfs-blkmap.service open-iscsi.service pcsd.service pcsd-ruby.service
 do
@@ -14,7 +14,7 @@ do
 done
 
 # The cluster decides when these run.
-systemctl --quiet disable corosync.service pacemaker.service nfs-server.service iscsid.socket rpcbind.socket rpcbind.service || true
+systemctl --quiet disable corosync.service pacemaker.service nfs-server.service iscsid.socket rpcbind.socket rpcbind.service
 systemctl --quiet enable systemd-networkd.service
 
 # The module is compiled here, once, and not at the first boot of every guest.
@@ -32,3 +32,6 @@ rm -f /etc/hostname /etc/resolv.conf
 echo GenerateName=yes >/etc/iscsi/initiatorname.iscsi
 # An example that would form a cluster of one.
 rm -f /etc/corosync/corosync.conf
+
+# Caches are as new as what they were made of: without this every first boot makes them again.
+touch /etc/.updated /var/.updated

@@ -1,6 +1,7 @@
 //! The image that the virtual machines of the lab boot: built once, then taken from the user's cache folder.
 
 mod agent;
+mod bootstrap;
 mod build;
 mod check;
 mod child;

@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::bootstrap::Progress;
 use super::{Image, Unfinished, child, host, recipe, remove};
-use crate::progress::{more, say, tell};
+use crate::progress::{say, tell};
 
 /// Ten times what was seen on two cores.
 const BOUND: Duration = Duration::from_secs(70 * 60);
-
-/// A line at least this often, so that nobody thinks it hangs.
-const QUIET: Duration = Duration::from_secs(30);
 
 /// Builds an image beside its place and moves it there when it is whole; older ones are removed.
 pub fn build(cache: &Path, image: &Image) -> Result<()> {
@@ -73,15 +71,12 @@ fn bootstrap(work: &Path, log: &Path) -> Result<()> {
     ];
     let mut words = vec!["mmdebstrap".to_owned()];
     words.extend(recipe::bootstrap_words());
-    let mut told = Instant::now();
+    let mut progress = Progress::default();
     run(&apart, &words, work, log, |line| {
-        if let Some(stage) = stage(line) {
-            more(stage);
-            told = Instant::now();
-        } else if told.elapsed() > QUIET {
-            say(format_args!("  {}", shortened(line)));
-            told = Instant::now();
+        if let Some(line) = line {
+            progress.see(line);
         }
+        progress.tell();
     })
 }
 
@@ -90,7 +85,7 @@ fn run(
     words: &[String],
     work: &Path,
     log: &Path,
-    seen: impl FnMut(&str),
+    seen: impl FnMut(Option<&str>),
 ) -> Result<()> {
     let all = ["nice", "-n", "10"].iter().chain(apart).copied();
     let all: Vec<&str> = all.chain(words.iter().map(String::as_str)).collect();
@@ -101,24 +96,6 @@ fn run(
         .env("TMPDIR", work.join("tmp"))
         .env("LC_ALL", "C.UTF-8");
     child::run(command, log, BOUND, seen).with_context(|| words[0].clone())
-}
-
-/// What mmdebstrap begins to do, if a line says so.
-fn stage(line: &str) -> Option<&str> {
-    let stage = line.strip_prefix("I: ")?;
-    let told = [
-        "downloading packages",
-        "installing essential",
-        "installing remaining",
-        "running --customize-hook",
-    ];
-    told.iter()
-        .any(|begin| stage.starts_with(begin))
-        .then(|| stage.split("...").next().unwrap_or(stage))
-}
-
-fn shortened(line: &str) -> String {
-    line.trim().chars().take(90).collect()
 }
 
 /// The one file in a directory whose name begins like this.
@@ -143,19 +120,4 @@ fn only(directory: &Path, prefix: &str) -> Result<std::path::PathBuf> {
 fn on_disk(path: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     Ok(fs::metadata(path)?.blocks() * 512)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stages_of_mmdebstrap() {
-        assert_eq!(
-            stage("I: installing remaining packages inside the chroot..."),
-            Some("installing remaining packages inside the chroot")
-        );
-        assert_eq!(stage("I: success in 379.5 seconds"), None);
-        assert_eq!(stage("Setting up pacemaker"), None);
-    }
 }

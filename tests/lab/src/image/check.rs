@@ -40,6 +40,10 @@ const LOOKS: &[(&str, &str)] = &[
         "network",
         "modprobe -a veth bridge dummy 8021q sch_netem nf_tables && echo veth bridge dummy vlan netem nftables",
     ),
+    (
+        "addresses",
+        "for n in ring0 lan0 repl0 mgmt0; do ip -4 -o address show dev $n scope global | awk '{ print $2, $4; n++ } END { exit n != 1 }' || exit 1; done | paste -sd ' '; test \"$(ip -4 -o address show scope global | wc -l)\" = 4",
+    ),
     ("Pacemaker", "pacemakerd --version"),
     ("Corosync", "corosync -v"),
     (
@@ -50,6 +54,11 @@ const LOOKS: &[(&str, &str)] = &[
         "units",
         "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do systemctl is-system-running --wait >/dev/null && echo all started && exit; sleep 1; done; systemctl --failed --plain --no-legend; exit 1",
     ),
+    (
+        "left alone",
+        "for unit in corosync pacemaker drbd nfs-server zfs-import-cache zfs-import-scan zfs-mount zfs-zed rtslib-fb-targetctl iscsid.socket; do if systemctl --quiet is-active $unit || systemctl --quiet is-enabled $unit; then echo $unit; exit 1; fi; done; echo no cluster, pool, target or DRBD is started by itself",
+    ),
+    ("start-up", "systemd-analyze time | head -n 1"),
 ];
 
 /// Boots the image, which stays as it is, and looks at everything.
@@ -65,7 +74,7 @@ pub fn run(cache: &Path, image: &Image) -> Result<()> {
     let seen = look_at_all(&mut guest, begin);
     if seen.is_err() && !interrupt::ending() {
         let log = guest.keep_logs(cache)?;
-        return seen.with_context(|| format!("the guest's console is in {}", log.display()));
+        return seen.with_context(|| format!("check failed, console in {}", log.display()));
     }
     seen
 }

@@ -57,12 +57,12 @@ pub fn tied(words: &[&str]) -> Command {
     command
 }
 
-/// Runs a program to its end, at most for `bound`; `seen` gets each line of its output.
+/// Runs a program to its end, at most for `bound`; `seen` gets each line of its output, and nothing ten times a second.
 pub fn run(
     mut command: Command,
     log: &Path,
     bound: Duration,
-    mut seen: impl FnMut(&str),
+    mut seen: impl FnMut(Option<&str>),
 ) -> Result<()> {
     let begin = Instant::now();
     let output = File::options().create(true).append(true).open(log);
@@ -78,7 +78,7 @@ pub fn run(
         let status = child.ended()?;
         // The rest is read after the end was seen. A line may be incomplete yet: it is kept until its end comes.
         while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-            seen(String::from_utf8_lossy(&line).trim_end());
+            seen(Some(String::from_utf8_lossy(&line).trim_end()));
             line.clear();
         }
         match status {
@@ -88,7 +88,10 @@ pub fn run(
             None if begin.elapsed() > bound => {
                 bail!("not finished after {} minutes", bound.as_secs() / 60)
             }
-            None => std::thread::sleep(Duration::from_millis(100)),
+            None => {
+                seen(None);
+                std::thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 }
@@ -109,7 +112,7 @@ mod tests {
         let mut lines = Vec::new();
         let long = Duration::from_secs(60);
         run(shell("echo a; echo b >&2"), &log, long, |line| {
-            lines.push(line.to_owned())
+            lines.extend(line.map(str::to_owned))
         })
         .unwrap();
         let failed = run(shell("exit 3"), &log, long, |_| ());

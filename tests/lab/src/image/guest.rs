@@ -1,4 +1,4 @@
-//! One guest in QEMU, without any network; what it writes to its disk is forgotten with it.
+//! One guest in QEMU, its network cards plugged into nothing; what it writes to its disk is forgotten with it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::agent::Agent;
 use super::child::{self, Running};
-use super::{Image, Unfinished};
+use super::{Image, Unfinished, recipe};
 
 /// Memory of the guest, in MiB.
 const MEMORY: &str = "1024";
@@ -78,7 +78,21 @@ impl Guest {
         words.extend(accelerator.words());
         words.extend(["-smp", "2", "-m", MEMORY, "-no-reboot"]);
         words.extend(["-kernel", &kernel, "-initrd", &initrd, "-append", append]);
-        words.extend(["-drive", &disk, "-nic", "none", "-device", "virtio-rng-pci"]);
+        words.extend(["-drive", &disk, "-device", "virtio-rng-pci"]);
+        // A hub with one port: the guest sees a carrier, and nobody sees the guest.
+        let cards: Vec<String> = recipe::NETWORKS
+            .iter()
+            .flat_map(|(name, number)| {
+                let mac = recipe::mac(*number, 1);
+                [
+                    "-netdev".to_owned(),
+                    format!("hubport,id={name},hubid={number}"),
+                    "-device".to_owned(),
+                    format!("virtio-net-pci,netdev={name},mac={mac}"),
+                ]
+            })
+            .collect();
+        words.extend(cards.iter().map(String::as_str));
         words.extend([
             "-serial",
             "file:console.log",

@@ -22,7 +22,6 @@ const PACKAGES: &[&str] = &[
     "linux-image-amd64",
     "linux-headers-amd64",
     "qemu-guest-agent",
-    "chrony",
     // the cluster
     "corosync",
     "pacemaker",
@@ -83,7 +82,7 @@ ExecStart=-/sbin/agetty --autologin root --keep-baud 115200 - $TERM
 const SIZE: &str = "6G";
 
 /// The networks of a guest: name of the interface, number in its MAC address.
-const NETWORKS: &[(&str, u8)] = &[("ring0", 1), ("lan0", 2), ("repl0", 3), ("mgmt0", 4)];
+pub const NETWORKS: &[(&str, u8)] = &[("ring0", 1), ("lan0", 2), ("repl0", 3), ("mgmt0", 4)];
 
 /// The words for mmdebstrap, which runs in a directory with [`write`]'s files and makes `root` there.
 pub fn bootstrap_words() -> Vec<String> {
@@ -119,6 +118,8 @@ fn files() -> Vec<(String, String)> {
             "usr/share/initramfs-tools/modules.d/hastor-lab",
             INITIAL_MODULES,
         ),
+        // Instead of zfs-load-module.service, which waits until udev has nothing to do: the slowest part of a boot.
+        ("etc/modules-load.d/hastor-lab.conf", "zfs\n"),
         (
             "etc/systemd/system/serial-getty@ttyS0.service.d/hastor-lab.conf",
             CONSOLE,
@@ -163,7 +164,7 @@ fn network(&(interface, number): &(&str, u8)) -> Vec<(String, String)> {
 }
 
 /// The MAC address of a node on a network.
-fn mac(network: u8, node: u8) -> String {
+pub fn mac(network: u8, node: u8) -> String {
     format!("52:54:00:77:{network:02x}:{node:02x}")
 }
 
