@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::packages;
+use crate::{interrupt, packages};
 
 const NEEDED: &[(&str, &str)] = &[
     ("mmdebstrap", "makes the guests' root"),
@@ -16,11 +16,14 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-system-x86", "runs the guests"),
 ];
 
-/// The root and the image, both at once, with room for what apt downloads.
-const SPACE: u64 = 6 << 30;
+/// The root and the image, both at once, and what apt downloads: 3 GB were seen.
+const SPACE: u64 = 4 << 30;
 
 /// Installs what is missing.
 pub fn prepare() -> Result<()> {
+    if cfg!(not(target_arch = "x86_64")) {
+        bail!("the guests of the lab are amd64: run this on such a machine");
+    }
     packages::ensure(NEEDED, &install)
 }
 
@@ -40,6 +43,9 @@ fn install(names: &[&str]) -> Result<()> {
     }
     let list = BackportsList::create()?;
     packages::apt(&list.words(&["update"], true))?;
+    if interrupt::ending() {
+        bail!("interrupted");
+    }
     let target = ["-t", &list.suite];
     let words: Vec<&str> = target.into_iter().chain(words).collect();
     packages::apt(&list.words(&words, false))
