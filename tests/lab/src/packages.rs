@@ -28,7 +28,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("crmsh", "does it accept the agents' metadata?"),
     ("strace", "what do the agents really do?"),
     ("groff-base", "do the manual pages render?"),
+    ("man-db", "do the manual pages render?"),
     ("mandoc", "do the manual pages render?"),
+    ("e2fsprogs", "a file system that hangs"),
     ("util-linux", "nsenter"),
 ];
 
