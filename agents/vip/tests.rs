@@ -270,7 +270,7 @@ fn an_address_is_never_not_running_while_it_is_where_it_belongs() {
 }
 
 #[test]
-fn copies_that_others_made_elsewhere_stay_and_are_told_of() {
+fn copies_on_other_interfaces_are_told_of_and_stay_where_nic_says_so() {
     let copy = |script: &Script, nic: u32| {
         edit(script, |tables| {
             tables
@@ -278,27 +278,22 @@ fn copies_that_others_made_elsewhere_stay_and_are_told_of() {
                 .push(Address::new(ip("192.0.2.7"), 32, nic))
         });
     };
+    let told_of = "192.0.2.7 is on eth1 too, where this resource did not put it";
+    let with_nic = [("ip", "192.0.2.7"), ("nic", "eth0")];
+    for (params, left) in [(&with_nic[..], 1), (V4, 0)] {
+        let script = machine();
+        ok(&script, "start", params);
+        copy(&script, 3);
+        assert_eq!(reason(&script, "monitor", params, Exit::Degraded), told_of);
+        ok(&script, "stop", params);
+        assert_eq!(addresses(&script).len(), left, "{params:?}");
+    }
+    // Without nic, what stop has removed no probe finds again.
     let script = machine();
-    ok(&script, "start", V4);
     copy(&script, 3);
-    let told = reason(&script, "monitor", V4, Exit::Degraded);
-    assert_eq!(
-        told,
-        "192.0.2.7 is on eth1 too, where this resource did not put it"
-    );
+    ok(&script, "monitor", V4);
     ok(&script, "stop", V4);
-    assert_eq!(addresses(&script), ["192.0.2.7/32 eth1 -"]);
-
-    // Without a note either: it belongs on eth0, where its network is.
-    let script = machine();
-    copy(&script, 3);
-    let told = reason(&script, "monitor", V4, Exit::Generic);
-    assert_eq!(
-        told,
-        "192.0.2.7 is on eth1, expected on the interface of its network"
-    );
-    ok(&script, "stop", V4);
-    assert_eq!(addresses(&script), ["192.0.2.7/32 eth1 -"]);
+    reason(&script, "monitor", V4, Exit::NotRunning);
 
     // On the loopback interface it is not in service.
     let script = machine();
@@ -343,6 +338,118 @@ fn what_was_started_with_other_parameters_is_found_and_stopped() {
             .edit_in("blue", |tables| tables.addresses.len())
     };
     assert_eq!(blue(&script), 1);
+}
+
+#[test]
+fn what_runs_already_is_taken_over_with_all_that_a_start_knows() {
+    // As when the type of a running resource is changed.
+    let script = machine();
+    edit(&script, |tables| {
+        tables.addresses.push(Address::new(ip("192.0.2.7"), 24, 2))
+    });
+    ok(&script, "start", V4);
+    edit(&script, |tables| tables.add_route("192.0.2.0/28", 3, 0));
+    ok(&script, "monitor", V4);
+    ok(&script, "stop", V4);
+    assert!(addresses(&script).is_empty());
+
+    // What was started before with other parameters does not stay behind.
+    let script = machine();
+    ok(&script, "start", V4);
+    edit(&script, |tables| {
+        tables.addresses.push(Address::new(ip("192.0.2.8"), 24, 2))
+    });
+    ok(&script, "start", &[("ip", "192.0.2.8")]);
+    ok(&script, "stop", &[("ip", "192.0.2.8")]);
+    assert!(addresses(&script).is_empty(), "{:?}", addresses(&script));
+}
+
+#[test]
+fn notes_that_are_lost_between_two_actions_change_nothing() {
+    let script = machine();
+    let lose = || {
+        for note in ["parameters", "placement"] {
+            script.remove(&format!("/run/hastor/vip/resource/{note}"));
+        }
+    };
+    ok(&script, "start", V4);
+    lose();
+    ok(&script, "monitor", V4);
+    lose();
+    ok(&script, "start", V4);
+    lose();
+    ok(&script, "stop", V4);
+    reason(&script, "monitor", V4, Exit::NotRunning);
+}
+
+#[test]
+fn a_stop_that_knows_neither_parameters_nor_notes_says_so() {
+    let script = machine();
+    ok(&script, "start", V4);
+    script.write_file(
+        "/run/hastor/vip/resource/parameters",
+        "ip=192.0.2.7\narp_count=many\n",
+    );
+    let doubt = reason(&script, "stop", &[], Exit::Generic);
+    assert!(
+        doubt.ends_with("what was started here is noted in a way that cannot be read"),
+        "{doubt}"
+    );
+    ok(&script, "stop", V4);
+}
+
+#[test]
+fn a_network_of_the_loopback_interface_is_no_place_for_a_floating_address() {
+    let script = machine();
+    edit(&script, |tables| {
+        tables
+            .addresses
+            .push(Address::new(ip("203.0.113.1"), 24, 1))
+    });
+    reason(&script, "start", &[("ip", "203.0.113.7")], Exit::Generic);
+    assert_eq!(addresses(&script), ["203.0.113.1/24 lo -"]);
+}
+
+#[test]
+fn link_local_addresses_are_each_links_own() {
+    let script = machine();
+    edit(&script, |tables| {
+        tables.addresses.push(Address::new(ip("fe80::7"), 64, 3))
+    });
+    let params = [("ip", "fe80::7"), ("nic", "eth0"), ("cidr_netmask", "64")];
+    reason(&script, "monitor", &params, Exit::NotRunning);
+    ok(&script, "start", &params);
+    ok(&script, "monitor", &params);
+    ok(&script, "stop", &params);
+    assert_eq!(addresses(&script), ["fe80::7/64 eth1 -"]);
+}
+
+#[test]
+fn an_address_that_the_loopback_interface_has_lent_is_owed() {
+    let script = machine();
+    edit(&script, |tables| {
+        tables.addresses.push(Address::new(ip("192.0.2.7"), 32, 1))
+    });
+    let params = [
+        ("ip", "192.0.2.7"),
+        ("lvs_support", "true"),
+        ("nic", "eth0"),
+    ];
+    ok(&script, "start", &params);
+    edit(&script, |tables| {
+        tables
+            .addresses
+            .retain(|address| address.ip != ip("192.0.2.7"))
+    });
+    let owed = reason(&script, "monitor", &params, Exit::Generic);
+    assert_eq!(
+        owed,
+        "192.0.2.7 was taken from the loopback interface and is nowhere now"
+    );
+    // A start that was interrupted there and is repeated still knows.
+    ok(&script, "start", &params);
+    ok(&script, "stop", &params);
+    assert_eq!(addresses(&script), ["192.0.2.7/32 lo lo"]);
 }
 
 #[test]

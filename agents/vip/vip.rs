@@ -43,7 +43,9 @@ pub struct Vip {
     ///
     /// The interface's name or one of its alternative names. Left out, start takes the interface
     /// that is directly connected to a network with the address: the longest prefix, then a
-    /// carrier, then the lowest metric. The older form eth0:label sets iflabel too.
+    /// carrier, then the lowest metric; a configured cidr_netmask must lie within that network.
+    /// Left out, the resource is the address wherever it is on the node, the loopback interface
+    /// apart, and stop removes it there. The older form eth0:label sets iflabel too.
     #[arg(long)]
     nic: Option<Nic>,
 
@@ -331,6 +333,13 @@ impl Agent for Vip {
                     other.link.name,
                     self.belongs()
                 ),
+                // Stop will give it back.
+                None if hint.is_some_and(|hint| hint.loopback.is_some()) => {
+                    bail!(
+                        "{} was taken from the loopback interface and is nowhere now",
+                        self.ip
+                    )
+                }
                 None => return Ok(State::Stopped),
             }
         };
@@ -352,7 +361,9 @@ impl Agent for Vip {
                 warn!("the neighbours may not have been told again: {error:#}");
             }
         }
-        Ok(match found.foreign.first() {
+        let mut places = found.ours.iter().chain(&found.foreign);
+        let elsewhere = places.find(|other| other.link.index != instance.link.index);
+        Ok(match elsewhere {
             Some(other) => State::Degraded(format!(
                 "{} is on {} too, where this resource did not put it",
                 self.ip, other.link.name
@@ -368,6 +379,23 @@ impl Agent for Vip {
         let hint = self.hint(node);
         let owes_loopback = hint.as_ref().is_some_and(|hint| hint.loopback.is_some());
         Ok(!owes_loopback && self.found(node, &*net, hint.as_ref())?.ours.is_empty())
+    }
+
+    fn adopt(&self, node: &Node) -> Result<()> {
+        let net = self.net(node)?.context("the network namespace is gone")?;
+        let hint = self.hint(node);
+        if hint.is_some() {
+            return Ok(());
+        }
+        let found = self.found(node, &*net, None)?;
+        let mut right = found
+            .ours
+            .iter()
+            .filter(|instance| self.misplaced(instance, None).is_none());
+        if let Some(instance) = right.next() {
+            self.note(node, &self.placement(instance));
+        }
+        Ok(())
     }
 
     fn start(&self, node: &Node) -> Result<()> {
@@ -406,16 +434,10 @@ impl Agent for Vip {
                 .map(|instance| instance.address.prefix)
                 .or(hint.and_then(|hint| hint.loopback)),
         };
-        if let Err(error) = node.set_hint(PLACEMENT, &placement.to_text()) {
-            // Without it the address is found all the same, but nothing says what lo has lent.
-            ensure!(
-                loopback.is_none(),
-                "not taking {} from lo: {error:#}",
-                self.ip
-            );
-            warn!("doing without a note of where {} is: {error:#}", self.ip);
-        }
+        let noted = self.note(node, &placement);
         if let Some(instance) = &loopback {
+            // Without the note nothing would say what lo has lent.
+            ensure!(noted, "not taking {} from lo without a note of it", self.ip);
             self.remove(node, &*net, instance)?;
         }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::lan::{Lan, vip};
@@ -80,6 +80,11 @@ fn killed_at_any_system_call_of_start_it_stops_and_starts_again() {
         "start",
         || {},
         |call| {
+            // Right at the next action, whichever that is.
+            if call % 2 == 1 {
+                vip.expect("start", 0);
+                vip.expect("monitor", 0);
+            }
             vip.expect("stop", 0);
             assert!(
                 lan.addresses("192.0.2.7/").is_empty(),
@@ -134,10 +139,14 @@ fn killed_while_it_takes_the_address_from_the_loopback_interface_it_gives_it_bac
     lan.ip("addr add 192.0.2.7/32 dev lo");
     let vip = vip(&[V4, &[("nic", "eth0"), ("lvs_support", "true")]].concat());
     vip.expect("probe", 7);
-    vip.killed_at_every_call(
+    let calls = vip.killed_at_every_call(
         "start",
         || {},
         |call| {
+            if call % 2 == 1 {
+                vip.expect("start", 0);
+                vip.expect("monitor", 0);
+            }
             vip.expect("stop", 0);
             let lines = lan.addresses("192.0.2.7/");
             let [line] = &lines[..] else {
@@ -147,6 +156,7 @@ fn killed_while_it_takes_the_address_from_the_loopback_interface_it_gives_it_bac
             vip.expect("probe", 7);
         },
     );
+    assert!(calls > 20, "a start makes more than {calls} system calls");
 }
 
 /// 0 forks: what a program starts is what it waits for, leaks and times out on.
@@ -337,7 +347,10 @@ fn interface_and_prefix_are_found_as_ipaddr2_finds_them() {
             &[("ip", six), ("cidr_netmask", "64")],
             Some(("eth0", "2001:db8::7/64")),
         ),
-        (&[("ip", six), ("cidr_netmask", "80")], None),
+        (
+            &[("ip", six), ("cidr_netmask", "80")],
+            Some(("eth0", "2001:db8::7/80")),
+        ),
         (&[("ip", six), ("cidr_netmask", "48")], None),
         (&[("ip", six), ("nic", "eth1")], None),
         (
@@ -479,7 +492,12 @@ fn no_announcement_comes_after_the_address_is_gone() {
     }
     // Held, it cannot be faster than what happens to the address.
     kill(pid, Signal::SIGSTOP).expect("holding vip");
-    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("waiting for vip to be held");
+    let held = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("waiting for vip to be held");
+    assert_eq!(
+        held,
+        WaitStatus::Stopped(pid, Signal::SIGSTOP),
+        "it must not be over yet"
+    );
     lan.ip("addr del 192.0.2.7/24 dev eth0");
     let before = lan.neighbours_frames();
     kill(pid, Signal::SIGCONT).expect("letting vip go on");
@@ -605,7 +623,7 @@ fn a_host_with_the_address_on_another_wire_is_no_conflict() {
 fn copies_on_other_interfaces_are_not_taken_for_it_and_stay() {
     let lan = Lan::new();
     lan.ip("addr add 192.0.2.7/32 dev lo");
-    let vip = vip(V4);
+    let vip = vip(&[V4, &[("nic", "eth0")]].concat());
     vip.expect("probe", 7);
     vip.expect("start", 0);
     vip.expect("monitor", 0);
@@ -636,6 +654,57 @@ fn a_start_with_other_parameters_stops_what_was_started_before() {
     assert!(lan.addresses("192.0.2.7/").is_empty());
     before.expect("stop", 0);
     assert!(lan.addresses("192.0.2.8/").is_empty());
+}
+
+#[test]
+#[ignore = "needs root: cargo lab test"]
+fn a_change_of_the_network_namespace_leaves_nothing_in_the_old_one() {
+    let lan = Lan::new();
+    lan.ip("netns add third");
+    lan.ip("link add eth3 type veth peer name eth3 netns third");
+    lan.ip("-n third link set eth3 up");
+    lan.ip("link set eth3 up");
+    lan.ip("-n third addr add 192.0.2.3/24 dev eth3");
+    let here = vip(&[("ip", "192.0.2.7"), ("nic", "eth0"), ("arp_count", "1")]);
+    let there = here.with_param("network_namespace", "neighbour");
+    let third = there
+        .with_param("network_namespace", "third")
+        .with_param("nic", "eth3");
+    let where_it_is = || {
+        let is_in = |words: &str| lan.ip(&format!("{words}-o addr")).contains("192.0.2.7/24");
+        [is_in(""), is_in("-n neighbour "), is_in("-n third ")]
+    };
+    let moves = [
+        (&here, [true, false, false]),
+        (&there, [false, true, false]),
+        (&third, [false, false, true]),
+        (&there, [false, true, false]),
+        (&here, [true, false, false]),
+    ];
+    for (vip, expected) in moves {
+        vip.expect("monitor", if where_it_is() == [false; 3] { 7 } else { 1 });
+        vip.expect("start", 0);
+        assert_eq!(where_it_is(), expected);
+        vip.expect("monitor", 0);
+    }
+    third.expect("stop", 0);
+    assert_eq!(where_it_is(), [false; 3]);
+    third.expect("monitor", 7);
+    here.expect("monitor", 7);
+}
+
+#[test]
+#[ignore = "needs root: cargo lab test"]
+fn a_routing_rule_that_forbids_the_address_is_no_reason_not_to_have_it() {
+    let lan = Lan::new();
+    lan.another_nic("eth1", "192.0.2.2/24");
+    for rule in ["prohibit", "blackhole", "unreachable"] {
+        lan.ip(&format!("rule add to 192.0.2.7 {rule}"));
+        let vip = vip(V4);
+        vip.expect("start", 0);
+        vip.expect("stop", 0);
+        lan.ip(&format!("rule del to 192.0.2.7 {rule}"));
+    }
 }
 
 #[test]

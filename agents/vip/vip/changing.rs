@@ -14,6 +14,15 @@ use crate::values::{ArpMode, Placement};
 const LINK_UP: Duration = Duration::from_secs(5);
 
 impl Vip {
+    /// Notes where the address is; false where that is not possible. It is found all the same.
+    pub(super) fn note(&self, node: &Node, placement: &Placement) -> bool {
+        let noted = node.set_hint(PLACEMENT, &placement.to_text());
+        if let Err(error) = &noted {
+            warn!("doing without a note of where {} is: {error:#}", self.ip);
+        }
+        noted.is_ok()
+    }
+
     /// Brings the interface up, if that is wanted, and sees that it has a link, if that is.
     pub(super) fn ready(&self, node: &Node, net: &dyn Net, link: Link) -> Result<Link> {
         let mut link = link;

@@ -59,6 +59,18 @@ impl Vip {
             .or(self.nic.as_ref().and_then(|nic| nic.label.as_ref()))
     }
 
+    /// Where this resource is now, for the next action to know.
+    pub(super) fn placement(&self, instance: &Instance) -> Placement {
+        Placement {
+            ip: self.ip,
+            prefix: instance.address.prefix,
+            link: instance.link.index,
+            nic: instance.link.name.clone(),
+            namespace: self.network_namespace.clone(),
+            loopback: None,
+        }
+    }
+
     /// What the last start noted, if it was about this address.
     pub(super) fn hint(&self, node: &Node) -> Option<Placement> {
         node.hint(PLACEMENT).and_then(|text| self.noted(&text))
@@ -95,8 +107,9 @@ impl Vip {
             .is_some_and(|nic| link.is_called(&nic.name))
     }
 
-    /// The instances, told apart: ours are those on the interface that is configured, on the one
-    /// that start noted, and, where there is neither, on the one that start would choose.
+    /// The instances, told apart. With nic configured, ours are those on that interface, and on
+    /// the one that start noted. Without, the resource is the address wherever it is on this node:
+    /// whatever stop left would answer for it beside the next node.
     pub(super) fn found(
         &self,
         node: &Node,
@@ -107,27 +120,21 @@ impl Vip {
             ours: Vec::new(),
             foreign: Vec::new(),
         };
-        let instances = self.instances(net)?;
-        if instances.is_empty() {
-            return Ok(found);
-        }
-        let choices = match (&self.nic, hint) {
-            (None, None) => Some(self.networks(net, None)?),
-            _ => None,
-        };
-        for instance in instances {
+        for instance in self.instances(net)? {
             let index = instance.link.index;
             let noted = hint.is_some_and(|hint| hint.link == index);
-            let chosen = choices.as_ref().is_some_and(|choices| {
-                choices.is_empty() || choices.iter().any(|network| network.link == index)
-            });
-            if noted || chosen || self.is_named(&instance.link) {
+            if noted || self.nic.is_none() || self.is_named(&instance.link) {
                 found.ours.push(instance);
-            } else if !self.is_noted_by_another(node, index) {
+            } else if !self.is_per_link() && !self.is_noted_by_another(node, index) {
                 found.foreign.push(instance);
             }
         }
         Ok(found)
+    }
+
+    /// May every link have the address, each for itself?
+    fn is_per_link(&self) -> bool {
+        matches!(self.ip, IpAddr::V6(six) if six.is_unicast_link_local())
     }
 
     /// Has another `vip` on this node noted that it put the address on this interface? Several
@@ -247,17 +254,24 @@ impl Vip {
     }
 
     /// The connected networks for the address, on `nic` if that is known, all equally good. A
-    /// configured prefix must fit them: lie within the network for IPv4, be the same for IPv6, as
-    /// IPaddr2 has it.
+    /// configured prefix must lie within them.
     fn networks(&self, net: &dyn Net, nic: Option<&Link>) -> Result<Vec<Connection>> {
         let family = Family::of(self.ip);
+        // A network of the loopback interface connects to nobody.
+        let loopback: Vec<u32> = match nic {
+            None if !self.ip.is_loopback() => {
+                let links = net.links()?.into_iter();
+                links
+                    .filter(|link| link.loopback)
+                    .map(|link| link.index)
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
         let fits = |link: Option<u32>, length: u8| {
-            let right_nic = nic.is_none_or(|nic| link == Some(nic.index));
-            right_nic
-                && self.prefix().is_none_or(|prefix| match family {
-                    Family::V4 => length <= prefix,
-                    Family::V6 => length == prefix,
-                })
+            link.is_some_and(|link| !loopback.contains(&link))
+                && nic.is_none_or(|nic| link == Some(nic.index))
+                && self.prefix().is_none_or(|prefix| length <= prefix)
         };
         let mut routes = net.routes(family)?;
         routes.retain(|route| fits(route.link, route.prefix));
@@ -271,7 +285,11 @@ impl Vip {
         if networks.len() < 2 {
             return Ok(networks.first().copied());
         }
-        let kernels = net.route_to(self.ip)?;
+        // A rule that forbids sending there is no reason not to have the address.
+        let kernels = match net.route_to(self.ip) {
+            Err(NetError::Refused { .. }) => None,
+            answer => answer?,
+        };
         let kernels = networks
             .iter()
             .find(|network| Some(network.link) == kernels);

@@ -14,7 +14,7 @@ pub mod net;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -60,13 +60,13 @@ pub struct Host {
     root: PathBuf,
     system: Box<dyn System>,
     deadline: Deadline,
-    net: OnceCell<(Option<String>, Rc<dyn Net>)>,
+    net: RefCell<Option<(Option<String>, Rc<dyn Net>)>>,
 }
 
 impl Host {
     /// The machine this process runs on.
     pub fn linux(deadline: Deadline) -> Host {
-        Host::new("/", Box::new(linux::Linux), deadline)
+        Host::new("/", Box::new(linux::Linux::default()), deadline)
     }
 
     /// A machine made of a directory and a [`System`].
@@ -75,7 +75,7 @@ impl Host {
             root: root.into(),
             system,
             deadline,
-            net: OnceCell::new(),
+            net: RefCell::new(None),
         }
     }
 
@@ -118,24 +118,18 @@ impl Host {
         Ok(output)
     }
 
-    /// The network tables, of the machine or of one of its network namespaces.
-    ///
-    /// An action works in one namespace: asking for a second one is a mistake in the agent.
+    /// The network tables, of the machine or of one of its network namespaces. From then on the
+    /// files below /proc/sys/net are that namespace's, too.
     pub fn net(&self, namespace: Option<&str>) -> Result<Rc<dyn Net>, NetError> {
-        if let Some((opened, net)) = self.net.get() {
-            assert_eq!(
-                opened.as_deref(),
-                namespace,
-                "one network namespace an action"
-            );
-            return Ok(net.clone());
+        let mut current = self.net.borrow_mut();
+        if let Some((opened, net)) = &*current {
+            if opened.as_deref() == namespace {
+                return Ok(net.clone());
+            }
         }
         let net = self.system.net(namespace, self.deadline)?;
-        Ok(self
-            .net
-            .get_or_init(|| (namespace.map(str::to_owned), net))
-            .1
-            .clone())
+        *current = Some((namespace.map(str::to_owned), net.clone()));
+        Ok(net)
     }
 
     /// Asks `done` again and again until it says yes; gives up, with an error that names `what`,

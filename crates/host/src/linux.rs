@@ -14,6 +14,8 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
+use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -32,7 +34,11 @@ use crate::net::{self, Net, NetError};
 use crate::{Deadline, System};
 
 /// This machine, as the kernel shows it.
-pub(crate) struct Linux;
+#[derive(Default)]
+pub(crate) struct Linux {
+    /// The network namespace this process began in, once it has left it.
+    home: OnceCell<File>,
+}
 
 impl System for Linux {
     fn exec(&self, cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
@@ -40,7 +46,7 @@ impl System for Linux {
     }
 
     fn net(&self, namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError> {
-        net::open(namespace, deadline)
+        net::open(namespace, &self.home, deadline)
     }
 
     fn now(&self) -> Instant {

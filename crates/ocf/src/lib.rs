@@ -118,6 +118,12 @@ pub trait Agent: clap::Parser {
     /// back by [`Agent::stop`] if it fails.
     fn start(&self, node: &Node) -> Result<()>;
 
+    /// Takes note of a resource that a start found running: it may have been brought up by
+    /// somebody else, and stop must know what it would have known from its own start.
+    fn adopt(&self, _node: &Node) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes the resource away, from whatever is there.
     fn stop(&self, node: &Node) -> Result<()>;
 

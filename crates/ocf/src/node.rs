@@ -84,12 +84,54 @@ impl Deref for Node<'_> {
     }
 }
 
+/// The longest instance name that is a file's name as it is, in bytes.
+const LONGEST_NAME: usize = 200;
+
 /// An instance's name as a file's: Pacemaker's names are such, but a person may set anything.
+/// Different names give different files.
 fn file_name(instance: &str) -> String {
     let name = instance.replace('%', "%25").replace('/', "%2F");
     match name.as_str() {
         "" | "." | ".." => format!("%{name}"),
-        // No file name is longer than 255 bytes.
-        _ => name.chars().take(60).collect(),
+        name if name.len() <= LONGEST_NAME => name.into(),
+        // FNV-1a, of 64 bits: the same in every version of this program.
+        name => {
+            let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+            let start: String = name.chars().take(40).collect();
+            format!("{start}%{hash:016x}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_instances_have_different_files() {
+        let long = "a".repeat(300);
+        let names = [
+            "",
+            ".",
+            "..",
+            "%",
+            "a/b",
+            "a_b",
+            "a%2Fb",
+            "%.",
+            &long,
+            &format!("{long}1"),
+        ];
+        let mut files: Vec<String> = names.iter().map(|name| file_name(name)).collect();
+        assert!(
+            files
+                .iter()
+                .all(|file| file.len() < 255 && !file.contains('/'))
+        );
+        files.sort();
+        files.dedup();
+        assert_eq!(files.len(), names.len());
+        assert_eq!(file_name("p_vip"), "p_vip");
     }
 }

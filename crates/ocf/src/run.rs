@@ -244,18 +244,19 @@ fn validate<A: Agent>(agent: &A, node: &Node) -> Result<()> {
 }
 
 fn start<A: Agent>(agent: &A, node: &Node) -> Result<()> {
-    // An error is no answer to "does it run already": then it is started.
-    if agent
+    if let Some(earlier) = started_otherwise::<A>(node).filter(|earlier| is_here(earlier, node)) {
+        agent.validate(node)?;
+        take_away(&earlier, node).context("stopping what was started with other parameters")?;
+    } else if agent
         .monitor(node, Depth::Quick)
         .is_ok_and(|state| state.is_up())
     {
+        // An error is no answer to "does it run already": then it is started.
+        agent.adopt(node)?;
         remember(node);
         return Ok(());
-    }
-    agent.validate(node)?;
-    if let Some(earlier) = started_otherwise::<A>(node) {
-        take_away(&earlier, node)
-            .context("stopping what was started here with other parameters")?;
+    } else {
+        agent.validate(node)?;
     }
     remember(node);
     bring_up(agent, node).inspect_err(|failure| {
@@ -316,26 +317,47 @@ fn agent_of<A: Agent>(text: &str) -> Option<A> {
     params::parse(&given).ok()
 }
 
-/// The agent as it was last started here, if that was with other parameters than now: somebody
-/// has changed them since.
+/// The agent as it was last started here, if somebody has since changed a parameter that needs a
+/// restart: what was started may be something else than what is configured now.
 fn started_otherwise<A: Agent>(node: &Node) -> Option<A> {
     let text = node.hint(PARAMETERS)?;
-    if text == parameters_text(node.call()) {
-        None
-    } else {
-        agent_of(&text)
+    if identity::<A>(&text) == identity::<A>(&parameters_text(node.call())) {
+        return None;
     }
+    agent_of(&text)
+}
+
+/// The parameters that may not change without a restart.
+fn identity<A: Agent>(text: &str) -> Vec<&str> {
+    let reloadable = |line: &&str| {
+        line.split_once('=')
+            .is_some_and(|(name, _)| A::RELOADABLE.contains(&name))
+    };
+    text.lines().filter(|line| !reloadable(line)).collect()
+}
+
+/// Doubt counts as here.
+fn is_here<A: Agent>(agent: &A, node: &Node) -> bool {
+    !matches!(agent.is_gone(node), Ok(true))
 }
 
 /// A stop must work whatever the parameters are now: what is here was started with good ones.
 fn stop<A: Agent>(node: &Node) -> Result<()> {
-    match parameters::<A>(node.call()) {
-        Ok(agent) => take_away(&agent, node)?,
-        Err(failure) => warn!("stopping what was started here, if anything was: {failure}"),
-    }
-    if let Some(earlier) = started_otherwise::<A>(node) {
-        take_away(&earlier, node)?;
-    }
+    let earlier = started_otherwise::<A>(node);
+    let now = match parameters::<A>(node.call()) {
+        Ok(agent) => take_away(&agent, node),
+        Err(failure) => {
+            ensure!(
+                earlier.is_some() || node.hint(PARAMETERS).is_none(),
+                "{failure}; and what was started here is noted in a way that cannot be read"
+            );
+            warn!("stopping what was started here, if anything was: {failure}");
+            Ok(())
+        }
+    };
+    // One that cannot be taken away must not save the other.
+    let before = earlier.map_or(Ok(()), |earlier| take_away(&earlier, node));
+    now.and(before)?;
     // It is gone, and a hint without it means nothing.
     node.forget_hints()
         .unwrap_or_else(|error| warn!("{error:#}"));
@@ -345,7 +367,7 @@ fn stop<A: Agent>(node: &Node) -> Result<()> {
 /// Stops, and looks whether it is true.
 fn take_away<A: Agent>(agent: &A, node: &Node) -> Result<()> {
     // An error is no proof that nothing is here: then it is stopped.
-    if matches!(agent.is_gone(node), Ok(true)) {
+    if !is_here(agent, node) {
         return Ok(());
     }
     agent.stop(node)?;
@@ -395,7 +417,7 @@ fn monitor<A: Agent>(node: &Node) -> Outcome {
 
 /// Is something here that was started with other parameters than now?
 fn is_here_otherwise<A: Agent>(node: &Node) -> bool {
-    started_otherwise::<A>(node).is_some_and(|agent| !matches!(agent.is_gone(node), Ok(true)))
+    started_otherwise::<A>(node).is_some_and(|agent| is_here(&agent, node))
 }
 
 /// A probe answers for what was started here, and if that is nothing, so is the answer: the

@@ -17,7 +17,7 @@ fn sh(script: &str) -> Cmd {
 }
 
 fn run(cmd: &Cmd) -> Output {
-    Linux.exec(cmd, LONG).unwrap()
+    Linux::default().exec(cmd, LONG).unwrap()
 }
 
 /// Was it killed for taking too long? On a busy machine it may not have been gone at once.
@@ -113,7 +113,7 @@ fn a_command_starts_with_default_signals_in_our_group_and_at_the_root() {
 #[test]
 fn a_program_that_is_not_there_is_missing() {
     for program in ["no-such-program", "/etc/passwd", "/no/such/program"] {
-        match Linux.exec(&Cmd::new(program), LONG) {
+        match Linux::default().exec(&Cmd::new(program), LONG) {
             Err(CmdError::Missing { program: missing }) => assert_eq!(missing, program),
             other => panic!("{other:?}"),
         }
@@ -123,7 +123,9 @@ fn a_program_that_is_not_there_is_missing() {
 
 #[test]
 fn what_the_kernel_cannot_start_is_an_error_that_names_the_command() {
-    let error = Linux.exec(&Cmd::new("true").arg("a\0b"), LONG).unwrap_err();
+    let error = Linux::default()
+        .exec(&Cmd::new("true").arg("a\0b"), LONG)
+        .unwrap_err();
     assert!(matches!(error, CmdError::Start { .. }));
     assert!(
         error
@@ -138,7 +140,7 @@ fn with_no_time_left_nothing_is_started() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("made");
     let cmd = Cmd::new("touch").arg(file.display());
-    let result = Linux.exec(&cmd, Duration::ZERO);
+    let result = Linux::default().exec(&cmd, Duration::ZERO);
     assert!(matches!(
         result,
         Err(CmdError::TimedOut {
@@ -177,7 +179,7 @@ fn a_listing_too_long_to_keep_is_an_error_but_the_command_finishes() {
         "head -c 17000000 /dev/zero; touch {}",
         file.display()
     ));
-    let error = Linux.exec(&cmd, LONG).unwrap_err();
+    let error = Linux::default().exec(&cmd, LONG).unwrap_err();
     assert!(
         matches!(
             error,
@@ -221,26 +223,26 @@ fn a_command_that_takes_too_long_is_killed() {
 
 #[test]
 fn a_command_that_never_stops_talking_is_killed() {
-    let result = Linux.exec(&Cmd::new("yes"), SHORT);
+    let result = Linux::default().exec(&Cmd::new("yes"), SHORT);
     assert!(is_timeout(&result), "{result:?}");
 }
 
 #[test]
 fn a_command_that_never_reads_its_input_is_killed() {
     let cmd = Cmd::new("sleep").arg(1000).input(vec![b'x'; 1 << 20]);
-    let result = Linux.exec(&cmd, SHORT);
+    let result = Linux::default().exec(&cmd, SHORT);
     assert!(is_timeout(&result), "{result:?}");
 }
 
 #[test]
 fn a_stopped_command_is_killed() {
-    let result = Linux.exec(&sh("kill -STOP $$"), SHORT);
+    let result = Linux::default().exec(&sh("kill -STOP $$"), SHORT);
     assert!(is_timeout(&result), "{result:?}");
 }
 
 #[test]
 fn a_command_that_ignores_signals_is_killed() {
-    let result = Linux.exec(
+    let result = Linux::default().exec(
         &sh("trap '' TERM INT HUP; while :; do sleep 1000; done"),
         SHORT,
     );
@@ -262,7 +264,7 @@ fn all_descendants_are_killed_and_nobody_else() {
     );
     // The limit is the time the tree has to grow, so it is tried with more until it has.
     let family = (1..).map(|attempt| SHORT * attempt).find_map(|limit| {
-        let result = Linux.exec(&sh(&script), limit);
+        let result = Linux::default().exec(&sh(&script), limit);
         assert!(is_timeout(&result), "{result:?}");
         let family = fs::read_to_string(&pids).unwrap_or_default();
         assert!(limit < LONG);
@@ -356,7 +358,7 @@ impl Drop for Frozen {
 #[ignore = "needs root, loop devices and ext4: cargo lab test"]
 fn a_child_that_no_signal_reaches_is_left_behind_without_anything_of_ours() {
     let frozen = Frozen::new();
-    let result = Linux.exec(&Cmd::new("touch").arg(frozen.file()), SHORT);
+    let result = Linux::default().exec(&Cmd::new("touch").arg(frozen.file()), SHORT);
     let Err(CmdError::TimedOut {
         abandoned: true, ..
     }) = &result

@@ -2,7 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,10 +22,18 @@ const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 
 /// Opens the kernel's tables, of this process's network namespace or of the one that
-/// `ip netns` calls `namespace`; the process then stays in that one.
-pub fn open(namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError> {
-    if let Some(name) = namespace {
-        enter(name)?;
+/// `ip netns` calls `namespace`; the process goes there, and `home` is where it came from.
+pub fn open(
+    namespace: Option<&str>,
+    home: &OnceCell<File>,
+    deadline: Deadline,
+) -> Result<Rc<dyn Net>, NetError> {
+    match (namespace, home.get()) {
+        (Some(name), _) => enter(name, home)?,
+        (None, Some(home)) => setns(home, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+            NetError::refused("going back to the first network namespace", errno)
+        })?,
+        (None, None) => {}
     }
     Ok(Rc::new(Kernel {
         route: Netlink::open(libc::NETLINK_ROUTE as isize, deadline)?,
@@ -39,15 +47,21 @@ pub fn open(namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, 
     clippy::disallowed_methods,
     reason = "a namespace is a file that is entered, not read"
 )]
-fn enter(name: &str) -> Result<(), NetError> {
+fn enter(name: &str, home: &OnceCell<File>) -> Result<(), NetError> {
     let what = format!("entering the network namespace {name}");
-    let file = File::open(format!("/run/netns/{name}")).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => NetError::NoNamespace(name.into()),
-        _ => NetError::refused(
+    let failed = |error: io::Error| {
+        NetError::refused(
             &what,
             Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
-        ),
+        )
+    };
+    let file = File::open(format!("/run/netns/{name}")).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => NetError::NoNamespace(name.into()),
+        _ => failed(error),
     })?;
+    if home.get().is_none() {
+        let _ = home.set(File::open("/proc/self/ns/net").map_err(failed)?);
+    }
     // A name whose namespace is gone (the mount was lost) is an empty file: EINVAL.
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
         Errno::EINVAL => NetError::NoNamespace(name.into()),

@@ -185,6 +185,16 @@ impl<A: Agent> Subject<'_, A> {
                 self.must_be_true(&script, action, outcome, &when);
             }
             script.clear_steps();
+            // Right at the next action, whichever that is.
+            if at % 2 == 1 {
+                self.expect(&script, "start", Exit::Success, &format!("after {when}"));
+                self.expect(
+                    &script,
+                    "monitor",
+                    Exit::Success,
+                    &format!("after {when} and a start"),
+                );
+            }
             self.expect(&script, "stop", Exit::Success, &format!("after {when}"));
             self.expect(
                 &script,
