@@ -55,12 +55,15 @@ pub trait System {
     }
 }
 
+/// The network tables that an action looks at, and the namespace they are of.
+type Opened = (Option<String>, Rc<dyn Net>);
+
 /// One machine, for the time of one action.
 pub struct Host {
     root: PathBuf,
     system: Box<dyn System>,
     deadline: Deadline,
-    net: RefCell<Option<(Option<String>, Rc<dyn Net>)>>,
+    net: RefCell<Option<Opened>>,
 }
 
 impl Host {

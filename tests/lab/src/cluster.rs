@@ -223,6 +223,11 @@ impl Cluster {
         Status::parse(&self.admin(&["crm_mon", "-1", "--output-as=xml"])?)
     }
 
+    /// The cluster as this node sees it.
+    pub fn status_of(&self, node: &str) -> Result<Status> {
+        Status::parse(&self.output(node, &["crm_mon", "-1", "--output-as=xml"])?)
+    }
+
     /// A CIB with fencing for this cluster, to add addresses to.
     pub fn cib(&self) -> Cib {
         Cib::new(&self.nodes, &self.agent)

@@ -19,6 +19,8 @@ pub struct Sampler {
 #[derive(Default)]
 struct Seen {
     samples: u64,
+    /// Samples in which some node held an address: a watch that sees none is blind.
+    sights: u64,
     doubles: Vec<String>,
 }
 
@@ -35,6 +37,9 @@ impl Sampler {
             let mut seen = Seen::default();
             while !stop.load(Ordering::Relaxed) {
                 seen.samples += 1;
+                let held =
+                    |address: &IpAddr| nodes.iter().any(|node| kernel::holds(node, *address));
+                seen.sights += u64::from(addresses.iter().any(held));
                 for address in &addresses {
                     if let Some(pair) = double(&nodes, |node| kernel::holds(node, *address)) {
                         let time = room::now();
@@ -60,6 +65,12 @@ impl Sampler {
             let (count, samples) = (seen.doubles.len(), seen.samples);
             bail!(
                 "two nodes held the same address at once, {count} times in {samples} samples, first at {first}"
+            );
+        }
+        if seen.sights == 0 {
+            bail!(
+                "no node was seen to hold an address in {} samples",
+                seen.samples
             );
         }
         Ok(())

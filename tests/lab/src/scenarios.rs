@@ -74,6 +74,18 @@ pub fn partition(cluster: &Cluster) -> Result<()> {
     cluster.wait_for("the isolated node, alone", RECOVER, || {
         cluster.quorum(&holder)?.expect(false, 1)
     })?;
+    // Its own Pacemaker has elected itself, has looked at everything and has nothing left to do.
+    cluster.wait_for("the isolated node's Pacemaker, idle", RECOVER, || {
+        let state = cluster.output(&holder, &["crmadmin", "--status", &holder])?;
+        ensure!(state.contains("S_IDLE"), "{}", state.trim());
+        Ok(())
+    })?;
+    let alone = cluster.status_of(&holder)?;
+    ensure!(!alone.quorate, "{holder} believes that it has quorum");
+    ensure!(
+        alone.runs_on("vip").is_err(),
+        "{holder}, alone, has started vip"
+    );
     ends_on(cluster, FLOATING, &new)
 }
 
