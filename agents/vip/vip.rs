@@ -393,7 +393,8 @@ impl Agent for Vip {
             .iter()
             .filter(|instance| self.misplaced(instance, None).is_none());
         if let Some(instance) = right.next() {
-            self.note(node, &self.placement(instance));
+            let prefix = instance.address.prefix;
+            self.note(node, &self.placement(&instance.link, prefix));
         }
         Ok(())
     }
@@ -422,17 +423,11 @@ impl Agent for Vip {
 
         // The note comes first: whatever happens from here on, stop knows where to look.
         let loopback = self.on_loopback(&*net)?;
+        let lent = loopback.as_ref().map(|instance| instance.address.prefix);
         let placement = Placement {
-            ip: self.ip,
-            prefix,
-            link: link.index,
-            nic: link.name.clone(),
-            namespace: self.network_namespace.clone(),
             // A start that was interrupted may have taken it away already.
-            loopback: loopback
-                .as_ref()
-                .map(|instance| instance.address.prefix)
-                .or(hint.and_then(|hint| hint.loopback)),
+            loopback: lent.or(hint.and_then(|hint| hint.loopback)),
+            ..self.placement(&link, prefix)
         };
         let noted = self.note(node, &placement);
         if let Some(instance) = &loopback {

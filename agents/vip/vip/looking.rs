@@ -59,13 +59,13 @@ impl Vip {
             .or(self.nic.as_ref().and_then(|nic| nic.label.as_ref()))
     }
 
-    /// Where this resource is now, for the next action to know.
-    pub(super) fn placement(&self, instance: &Instance) -> Placement {
+    /// A note of where the address is, for the next action to know.
+    pub(super) fn placement(&self, link: &Link, prefix: u8) -> Placement {
         Placement {
             ip: self.ip,
-            prefix: instance.address.prefix,
-            link: instance.link.index,
-            nic: instance.link.name.clone(),
+            prefix,
+            link: link.index,
+            nic: link.name.clone(),
             namespace: self.network_namespace.clone(),
             loopback: None,
         }

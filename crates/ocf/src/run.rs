@@ -244,19 +244,21 @@ fn validate<A: Agent>(agent: &A, node: &Node) -> Result<()> {
 }
 
 fn start<A: Agent>(agent: &A, node: &Node) -> Result<()> {
-    if let Some(earlier) = started_otherwise::<A>(node).filter(|earlier| is_here(earlier, node)) {
-        agent.validate(node)?;
-        take_away(&earlier, node).context("stopping what was started with other parameters")?;
-    } else if agent
-        .monitor(node, Depth::Quick)
-        .is_ok_and(|state| state.is_up())
-    {
-        // An error is no answer to "does it run already": then it is started.
+    let earlier = started_otherwise::<A>(node).filter(|earlier| is_here(earlier, node));
+    // An error is no answer to "does it run already": then it is started.
+    let runs = || {
+        agent
+            .monitor(node, Depth::Quick)
+            .is_ok_and(|state| state.is_up())
+    };
+    if earlier.is_none() && runs() {
         agent.adopt(node)?;
         remember(node);
         return Ok(());
-    } else {
-        agent.validate(node)?;
+    }
+    agent.validate(node)?;
+    if let Some(earlier) = earlier {
+        take_away(&earlier, node).context("stopping what was started with other parameters")?;
     }
     remember(node);
     bring_up(agent, node).inspect_err(|failure| {

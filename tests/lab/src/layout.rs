@@ -1,8 +1,9 @@
 //! Names, places and addresses of the lab: everything that two modules must agree on.
 
+use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// The lab's own directory on this machine. Nothing else on it is written, packages apart.
 pub const STATE: &str = "/run/hastor-lab";
@@ -86,6 +87,13 @@ pub fn service_address6(number: u8) -> String {
 /// Everything the lab keeps for one machine.
 pub fn home(name: &str) -> PathBuf {
     PathBuf::from(format!("{STATE}/nodes/{name}"))
+}
+
+/// What a machine prints, opened to be added to.
+pub fn console(name: &str) -> Result<File> {
+    let path = home(name).join("console.log");
+    let opened = File::options().append(true).create(true).open(&path);
+    opened.with_context(|| format!("opening {}", path.display()))
 }
 
 /// Where a directory of a node lies on this machine.

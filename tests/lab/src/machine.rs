@@ -1,6 +1,6 @@
 //! One machine: namespaces, its own file systems over the shared root, and its init.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -30,10 +30,7 @@ pub fn hold(name: &str, daemons: bool) -> Result<()> {
             | CloneFlags::CLONE_NEWPID,
     )
     .with_context(|| format!("namespaces for {name}"))?;
-    let console = File::options()
-        .append(true)
-        .create(true)
-        .open(layout::home(name).join("console.log"))?;
+    let console = layout::console(name)?;
     let mut command = Command::new(format!("{SHARE}/bin/lab"));
     command
         .args(["init", name])

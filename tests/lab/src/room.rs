@@ -5,7 +5,7 @@
 //! namespaces with their networks vanish with the last process in them: nothing can be left behind but files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -210,10 +210,7 @@ impl Room {
             return Ok(());
         }
         switch::unplug(name);
-        let console = File::options()
-            .append(true)
-            .create(true)
-            .open(layout::home(name).join("console.log"))?;
+        let console = layout::console(name)?;
         let mut command = Command::new(format!("{SHARE}/bin/lab"));
         command
             .args(["machine", name])
