@@ -5,24 +5,107 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use roxmltree::{Document, Node};
 
+use crate::layout;
+use crate::vm::bmc;
+
+/// Who takes the power from a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fencing {
+    /// The lab's own fence agent, which asks the machine room
+    Room,
+    /// A fence agent for IPMI, which asks the BMC of each node: `fence_ipmilan` and what has its parameters
+    Bmc(&'static str),
+}
+
 /// A CIB for the lab: fencing, and as many floating addresses as wanted.
 pub struct Cib {
     agent: String,
+    fencing: Fencing,
     monitor: u32,
     nodes: Vec<String>,
     resources: String,
+    constraints: String,
 }
 
 impl Cib {
-    /// Fencing through the lab's fence agent, and nothing else. `agent` is the type of the floating addresses to
-    /// come: `ocf:hastor:vip`.
-    pub fn new(nodes: &[String], agent: &str) -> Cib {
+    /// Fencing, and nothing else. `agent` is the type of the floating addresses to come: `ocf:hastor:vip`.
+    pub fn new(nodes: &[String], agent: &str, fencing: Fencing) -> Cib {
         Cib {
             agent: agent.to_owned(),
+            fencing,
             monitor: 5,
             nodes: nodes.to_vec(),
             resources: String::new(),
+            constraints: String::new(),
         }
+    }
+
+    /// Adds resources, as XML.
+    pub fn resources(mut self, xml: &str) -> Cib {
+        self.resources += xml;
+        self
+    }
+
+    /// Adds constraints, as XML.
+    pub fn constraints(mut self, xml: &str) -> Cib {
+        self.constraints += xml;
+        self
+    }
+
+    /// The fence devices and where they may run.
+    fn power(&self) -> (String, String) {
+        let (mut devices, mut places) = (String::new(), String::new());
+        match self.fencing {
+            Fencing::Room => {
+                let hosts = self.nodes.join(" ");
+                let _ = write!(
+                    devices,
+                    r#"
+      <primitive id="power" class="stonith" type="fence_hastor_lab">
+        <instance_attributes id="power-params">
+          <nvpair id="power-hosts" name="pcmk_host_list" value="{hosts}"/>
+          <nvpair id="power-check" name="pcmk_host_check" value="static-list"/>
+        </instance_attributes>
+        <operations>
+          <op id="power-start" name="start" interval="0s" timeout="20s"/>
+          <op id="power-monitor" name="monitor" interval="300s" timeout="20s"/>
+        </operations>
+      </primitive>"#
+                );
+            }
+            Fencing::Bmc(agent) => {
+                for node in &self.nodes {
+                    let address = layout::number(node).map(layout::bmc_address);
+                    let address = address.unwrap_or_default();
+                    let (user, password) = (bmc::USER, bmc::PASSWORD);
+                    let _ = write!(
+                        devices,
+                        r#"
+      <primitive id="power-{node}" class="stonith" type="{agent}">
+        <instance_attributes id="power-{node}-params">
+          <nvpair id="power-{node}-hosts" name="pcmk_host_list" value="{node}"/>
+          <nvpair id="power-{node}-check" name="pcmk_host_check" value="static-list"/>
+          <nvpair id="power-{node}-ip" name="ip" value="{address}"/>
+          <nvpair id="power-{node}-username" name="username" value="{user}"/>
+          <nvpair id="power-{node}-password" name="password" value="{password}"/>
+          <nvpair id="power-{node}-lanplus" name="lanplus" value="1"/>
+          <nvpair id="power-{node}-cipher" name="cipher" value="3"/>
+        </instance_attributes>
+        <operations>
+          <op id="power-{node}-start" name="start" interval="0s" timeout="60s"/>
+          <op id="power-{node}-monitor" name="monitor" interval="300s" timeout="60s"/>
+        </operations>
+      </primitive>"#
+                    );
+                    let _ = write!(
+                        places,
+                        r#"
+      <rsc_location id="power-{node}-elsewhere" rsc="power-{node}" node="{node}" score="-INFINITY"/>"#
+                    );
+                }
+            }
+        }
+        (devices, places)
     }
 
     /// Seconds between two monitors of the addresses added from now on.
@@ -63,34 +146,30 @@ impl Cib {
 
     /// The CIB as XML, without nodes: those of the running cluster are put in when it is loaded.
     pub fn to_xml(&self) -> String {
-        let hosts = self.nodes.join(" ");
-        let resources = &self.resources;
+        let (devices, places) = self.power();
+        let (resources, constraints) = (&self.resources, &self.constraints);
+        // What an emulated machine takes is more than what a real one does.
+        let patience = match self.fencing {
+            Fencing::Room => 30,
+            Fencing::Bmc(_) => 90,
+        };
         format!(
             r#"<cib validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
   <configuration>
     <crm_config>
       <cluster_property_set id="lab-properties">
         <nvpair id="lab-stonith-enabled" name="stonith-enabled" value="true"/>
-        <nvpair id="lab-stonith-timeout" name="stonith-timeout" value="30s"/>
+        <nvpair id="lab-stonith-timeout" name="stonith-timeout" value="{patience}s"/>
         <nvpair id="lab-concurrent-fencing" name="concurrent-fencing" value="true"/>
         <nvpair id="lab-no-quorum-policy" name="no-quorum-policy" value="stop"/>
         <nvpair id="lab-dc-deadtime" name="dc-deadtime" value="2s"/>
       </cluster_property_set>
     </crm_config>
     <nodes/>
-    <resources>
-      <primitive id="power" class="stonith" type="fence_hastor_lab">
-        <instance_attributes id="power-params">
-          <nvpair id="power-hosts" name="pcmk_host_list" value="{hosts}"/>
-          <nvpair id="power-check" name="pcmk_host_check" value="static-list"/>
-        </instance_attributes>
-        <operations>
-          <op id="power-start" name="start" interval="0s" timeout="20s"/>
-          <op id="power-monitor" name="monitor" interval="300s" timeout="20s"/>
-        </operations>
-      </primitive>{resources}
+    <resources>{devices}{resources}
     </resources>
-    <constraints/>
+    <constraints>{places}{constraints}
+    </constraints>
     <rsc_defaults>
       <meta_attributes id="lab-defaults">
         <nvpair id="lab-stickiness" name="resource-stickiness" value="100"/>
@@ -232,7 +311,7 @@ mod tests {
     #[test]
     fn built_cib_is_xml_with_every_address() {
         let nodes = ["n1".to_owned(), "n2".to_owned()];
-        let xml = Cib::new(&nodes, "ocf:hastor:vip")
+        let xml = Cib::new(&nodes, "ocf:hastor:vip", Fencing::Room)
             .vip("a", "192.0.2.10")
             .vip("b", "192.0.2.11")
             .to_xml();
@@ -243,5 +322,13 @@ mod tests {
             .collect();
         assert_eq!(kinds, ["fence_hastor_lab", "vip", "vip"]);
         assert!(!xml.contains("crm_feature_set"));
+        let xml = Cib::new(&nodes, "ocf:hastor:vip", Fencing::Bmc("fence_ipmilan")).to_xml();
+        let document = Document::parse(&xml).unwrap();
+        let addresses: Vec<_> = document
+            .descendants()
+            .filter(|node| node.attribute("name") == Some("ip"))
+            .filter_map(|node| node.attribute("value"))
+            .collect();
+        assert_eq!(addresses, ["10.77.4.101", "10.77.4.102"]);
     }
 }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::cib::{self, Cib};
+use crate::cib::{self, Cib, Fencing};
 use crate::control::{self, Leash};
 use crate::corosync::Quorum;
 use crate::crm::Status;
 use crate::layout::{self, CLIENT, STATE};
 use crate::progress::say;
+use crate::vm::room::Setup;
 use crate::{evidence, kernel, service};
 
 /// Ten times what forming a cluster of three takes on two busy cores.
@@ -30,6 +31,7 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// Type of the floating addresses, `ocf:hastor:vip`.
     pub agent: String,
+    fencing: Fencing,
     leash: Option<Leash>,
 }
 
@@ -40,6 +42,7 @@ impl Cluster {
         let cluster = Cluster {
             nodes: layout::nodes(nodes),
             agent: agent.to_owned(),
+            fencing: Fencing::Room,
             leash: Some(leash),
         };
         let formed = cluster.form();
@@ -56,6 +59,11 @@ impl Cluster {
             "power on: {} and the client",
             self.nodes.join(" ")
         ));
+        self.wait_until_formed()
+    }
+
+    /// Waits until all nodes are members and online.
+    pub fn wait_until_formed(&self) -> Result<()> {
         self.wait_for("Corosync's membership", JOIN, || self.corosync_complete())?;
         say(format_args!(
             "corosync: {} members, quorate",
@@ -70,17 +78,31 @@ impl Cluster {
         Ok(())
     }
 
+    /// A cluster of guests, whose lab runs already.
+    pub fn of_guests(nodes: Vec<String>) -> Cluster {
+        Cluster {
+            nodes,
+            agent: "ocf:hastor:vip".to_owned(),
+            fencing: Fencing::Bmc("fence_ipmilan"),
+            leash: None,
+        }
+    }
+
     /// The cluster that is already running.
     pub fn running(agent: &str) -> Result<Cluster> {
         let machines = control::machines()?;
         let nodes = machines
             .into_iter()
+            .filter(control::Machine::is_node)
             .map(|machine| machine.name)
-            .filter(|name| name != CLIENT)
             .collect();
+        if Setup::file().exists() {
+            return Ok(Cluster::of_guests(nodes));
+        }
         Ok(Cluster {
             nodes,
             agent: agent.to_owned(),
+            fencing: Fencing::Room,
             leash: None,
         })
     }
@@ -184,6 +206,17 @@ impl Cluster {
             .with_context(|| format!("running {words:?} on {name}"))
     }
 
+    /// What a daemon of a node has logged: `pacemaker` or `corosync`.
+    pub fn log(&self, node: &str, daemon: &str) -> Result<String> {
+        let inside = format!("/var/log/{daemon}/{daemon}.log");
+        if Setup::file().exists() {
+            return self.output(node, &["cat", &inside]);
+        }
+        let path = layout::on_disk(node, &format!("/var/log/{daemon}"))
+            .join(format!("{daemon}.log"));
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
     /// Runs a command on a machine that must succeed; what it printed.
     pub fn output(&self, name: &str, words: &[&str]) -> Result<String> {
         checked(name, words, self.run(name, words)?)
@@ -211,7 +244,7 @@ impl Cluster {
         let machines = control::machines()?;
         let able = machines
             .into_iter()
-            .find(|m| m.name != CLIENT && m.init.is_some() && !m.cut);
+            .find(|m| m.is_node() && m.init.is_some() && !m.cut && !m.frozen);
         able.map(|machine| machine.name)
             .context("no node has power and network")
     }
@@ -230,7 +263,7 @@ impl Cluster {
 
     /// A CIB with fencing for this cluster, to add addresses to.
     pub fn cib(&self) -> Cib {
-        Cib::new(&self.nodes, &self.agent)
+        Cib::new(&self.nodes, &self.agent, self.fencing)
     }
 
     /// Replaces the configuration of the cluster by that of a CIB text.
@@ -346,7 +379,7 @@ impl Cluster {
                 .resources
                 .iter()
                 .map(|r| r.id.as_str())
-                .filter(|id| *id != "power")
+                .filter(|id| !id.starts_with("power"))
                 .collect();
             if !left.is_empty() || !status.failures.is_empty() {
                 bail!("left: {left:?}, failures: {:?}", status.failures);

@@ -13,7 +13,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::layout::{self, CLIENT, INSIDE, MARK, PATH, SHARE, STATE};
+use crate::layout::{self, CLIENT, INSIDE, MARK, MOST_NODES, PATH, SHARE, STATE};
+use crate::vm::exec;
+use crate::vm::room::Setup;
 use crate::{disk, processes};
 
 /// Only one command at a time may build or remove a lab. A socket in the abstract namespace goes away with its owner.
@@ -65,20 +67,38 @@ impl Drop for Leash {
 /// Starts the machine room for `nodes` nodes, with the agents in them; no machine has power yet.
 pub fn start(nodes: usize, daemons: bool, agents: &[PathBuf]) -> Result<Leash> {
     let names = layout::nodes(nodes);
-    fs::create_dir(STATE).with_context(|| format!("making {STATE}"))?;
-    fill_share(agents)?;
+    prepare(agents)?;
     for name in names.iter().map(String::as_str).chain([CLIENT]) {
         disk::create(name, &names)?;
     }
+    let count = nodes.to_string();
+    let mut words = vec!["room", "--nodes", &count];
+    if daemons {
+        words.push("--daemons");
+    }
+    open_room(&words)
+}
+
+/// Starts the machine room of guests; no guest has power yet.
+pub fn start_guests(setup: &Setup, agents: &[PathBuf]) -> Result<Leash> {
+    prepare(agents)?;
+    fs::create_dir_all(&setup.run).with_context(|| format!("making {}", setup.run.display()))?;
+    setup.write()?;
+    open_room(&["vm-room"])
+}
+
+/// The lab's own directory, with what the machines need to see.
+fn prepare(agents: &[PathBuf]) -> Result<()> {
+    fs::create_dir(STATE).with_context(|| format!("making {STATE}"))?;
+    fill_share(agents)
+}
+
+fn open_room(words: &[&str]) -> Result<Leash> {
     let log = fs::File::create(format!("{STATE}/room.log"))?;
     let mut command = Command::new(format!("{SHARE}/bin/lab"));
     command
-        .args(["room", "--nodes", &nodes.to_string()])
-        .current_dir("/");
-    if daemons {
-        command.arg("--daemons");
-    }
-    command
+        .args(words)
+        .current_dir("/")
         .env_clear()
         .env("PATH", PATH)
         .env("LC_ALL", "C")
@@ -130,7 +150,8 @@ pub fn ask(words: &[&str]) -> Result<String> {
     let path = layout::socket();
     let mut stream = UnixStream::connect(&path)
         .with_context(|| format!("no lab is running (no answer on {})", path.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    // Restoring or saving the memory of several guests is the longest.
+    stream.set_read_timeout(Some(Duration::from_secs(180)))?;
     writeln!(stream, "{}", words.join(" "))?;
     let mut answer = String::new();
     stream
@@ -155,6 +176,15 @@ pub struct Machine {
     pub init: Option<i32>,
     /// Cut off the cluster network.
     pub cut: bool,
+    /// Stopped in the middle of what it did, without knowing it.
+    pub frozen: bool,
+}
+
+impl Machine {
+    /// Whether it belongs to the cluster.
+    pub fn is_node(&self) -> bool {
+        layout::number(&self.name).is_ok_and(|number| usize::from(number) <= MOST_NODES)
+    }
 }
 
 /// All machines of the running lab.
@@ -169,12 +199,16 @@ fn parse_machine(line: &str) -> Option<Machine> {
         name: (*name).to_owned(),
         init: power.parse().ok(),
         cut: words.contains(&"cut"),
+        frozen: words.contains(&"frozen"),
     })
 }
 
-/// A command that runs in a machine's namespaces, standard streams inherited.
+/// A command that runs in a machine, standard streams inherited.
 pub fn command_in(name: &str, words: &[&str]) -> Result<Command> {
     layout::number(name)?;
+    if Setup::file().exists() {
+        return exec::command(name, words);
+    }
     let file = layout::pid_file(name);
     let init = fs::read_to_string(&file)
         .with_context(|| format!("{name} has no power (no {})", file.display()))?;
@@ -217,17 +251,26 @@ pub fn down() -> Result<bool> {
         }
     }
     // What a killed room left behind, or one that did not listen.
+    let run = Setup::read().map(|setup| setup.run);
     let ended = processes::end_all_of_lab()?;
-    match fs::remove_dir_all(STATE) {
+    if let Ok(run) = run {
+        remove_tree(&run)?;
+    }
+    remove_tree(Path::new(STATE))?;
+    Ok(there || ended > 0)
+}
+
+fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {STATE}"))
+            Err(error).with_context(|| format!("removing {}", path.display()))
         }
-        _ => Ok(there || ended > 0),
+        _ => Ok(()),
     }
 }
 
 /// The room's process, if the number in its file still is the room's.
-fn room_pid() -> Option<i32> {
+pub fn room_pid() -> Option<i32> {
     let pid: i32 = fs::read_to_string(format!("{STATE}/room.pid"))
         .ok()?
         .trim()
@@ -236,7 +279,9 @@ fn room_pid() -> Option<i32> {
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = command.split(|byte| *byte == 0);
     let is_room = words.next().is_some_and(|word| word.ends_with(b"/bin/lab"))
-        && words.next() == Some(b"room");
+        && words
+            .next()
+            .is_some_and(|word| word == b"room" || word == b"vm-room");
     (is_room && processes::is_ours(pid)).then_some(pid)
 }
 
@@ -252,7 +297,8 @@ mod tests {
             Machine {
                 name: "n2".to_owned(),
                 init: Some(4711),
-                cut: true
+                cut: true,
+                frozen: false,
             }
         );
         assert_eq!(parse_machine("client off").unwrap().init, None);

@@ -30,7 +30,8 @@ pub fn run(agent: &str, keep: bool) -> Result<()> {
     Ok(())
 }
 
-fn show(cluster: &Cluster, agent: &str) -> Result<()> {
+/// Shows the demo on a cluster that runs.
+pub fn show(cluster: &Cluster, agent: &str) -> Result<()> {
     cluster.load(&cluster.cib().vip("vip", FLOATING).to_xml())?;
     let holder = cluster.wait_started("vip")?;
     cluster.wait_reachable(FLOATING, &holder)?;
@@ -56,13 +57,7 @@ fn show(cluster: &Cluster, agent: &str) -> Result<()> {
         .wait_for("the fenced node", RECOVER, || cluster.all_online())
         .map(|_| room::now() - cut);
 
-    let survivors: Vec<String> = cluster
-        .nodes
-        .iter()
-        .filter(|node| **node != holder)
-        .cloned()
-        .collect();
-    let mut events = timeline::of_loss(&holder, "vip", &survivors, cut)?;
+    let mut events = timeline::of_loss(cluster, &holder, "vip", cut)?;
     events.push(Event::new(
         0.0,
         "demo",

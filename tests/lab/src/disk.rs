@@ -9,7 +9,7 @@ use crate::layout::{self, DISK, Owner};
 
 /// The first CIB: a short `dc-deadtime`, because 20 of the first 22 seconds of a cluster are spent waiting for it.
 /// Fencing comes with the CIB that is loaded later, when all nodes are there; else an early node would fence a late one.
-const SEED: &str = r#"<cib validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
+pub const SEED: &str = r#"<cib validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
   <configuration>
     <crm_config>
       <cluster_property_set id="lab-properties">
@@ -49,7 +49,7 @@ pub fn create(name: &str, nodes: &[String]) -> Result<()> {
     chown(&cib, Some(cluster.0), Some(cluster.1))?;
     fs::write(
         layout::on_disk(name, "/etc/corosync").join("corosync.conf"),
-        corosync_conf(nodes)?,
+        corosync_conf(nodes, 1000)?,
     )?;
     fs::write(layout::home(name).join("hosts"), hosts(nodes)?)?;
     Ok(())
@@ -73,14 +73,15 @@ fn id_in(file: &str, name: &str) -> Result<u32> {
 }
 
 /// One `key: value` a line, also inside `node { }`: Corosync takes nothing else.
-fn corosync_conf(nodes: &[String]) -> Result<String> {
+/// `token` is Corosync's timeout for the loss of a node, in ms.
+pub fn corosync_conf(nodes: &[String], token: u32) -> Result<String> {
     let mut text = "totem {
   version: 2
   cluster_name: hastor-lab
   transport: knet
   crypto_cipher: none
   crypto_hash: none
-  token: 1000
+  token: TOKEN
 }
 logging {
   to_stderr: no
@@ -95,7 +96,7 @@ system {
 quorum {
   provider: corosync_votequorum
 "
-    .to_owned();
+    .replace("TOKEN", &token.to_string());
     if nodes.len() == 2 {
         text += "  two_node: 1\n";
     }
@@ -110,7 +111,8 @@ quorum {
     Ok(text + "}\n")
 }
 
-fn hosts(nodes: &[String]) -> Result<String> {
+/// `/etc/hosts` of every machine.
+pub fn hosts(nodes: &[String]) -> Result<String> {
     let mut text = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
     for name in nodes {
         text += &format!("{} {name}\n", layout::ring_address(layout::number(name)?));

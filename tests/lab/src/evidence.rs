@@ -31,23 +31,21 @@ fn copy(cluster: &Cluster, folder: &Path) -> Result<()> {
     for node in &cluster.nodes {
         let place = folder.join(node);
         fs::create_dir_all(&place)?;
-        for file in [
-            "console.log",
-            "var-log-pacemaker/pacemaker.log",
-            "var-log-corosync/corosync.log",
-        ] {
+        for file in ["console.log", "qemu.log"] {
             let source = layout::home(node).join(file);
-            if let (true, Some(name)) = (source.exists(), source.file_name()) {
-                fs::copy(&source, place.join(name))?;
+            if source.exists() {
+                fs::copy(&source, place.join(file))?;
             }
+        }
+        // A node without power has nothing to say, and that is worth knowing too.
+        let or_why = |said: Result<String>| said.unwrap_or_else(|error| format!("{error:#}\n"));
+        for daemon in ["pacemaker", "corosync"] {
+            let text = or_why(cluster.log(node, daemon));
+            fs::write(place.join(format!("{daemon}.log")), text)?;
         }
         let (query, view) = (["cibadmin", "--query"], ["crm_mon", "-1rf"]);
         for (file, words) in [("cib.xml", &query[..]), ("crm_mon.txt", &view)] {
-            // A node without power has nothing to say, and that is worth knowing too.
-            let text = cluster
-                .output(node, words)
-                .unwrap_or_else(|error| format!("{error:#}\n"));
-            fs::write(place.join(file), text)?;
+            fs::write(place.join(file), or_why(cluster.output(node, words)))?;
         }
     }
     Ok(())

@@ -1,13 +1,12 @@
 //! The image that the virtual machines of the lab boot: built once, then taken from the user's cache folder.
 
-mod agent;
 mod bootstrap;
 mod build;
 mod check;
-mod child;
+pub mod child;
 mod guest;
 mod host;
-mod recipe;
+pub mod recipe;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,11 +15,15 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+pub use guest::Accelerator;
+pub use host::prepare as prepare_host;
+
 use crate::progress::{more, say};
 
 /// A whole image: a directory with `root.img`, `kernel` and `initrd`.
-struct Image {
-    directory: PathBuf,
+pub struct Image {
+    /// Where it is.
+    pub directory: PathBuf,
 }
 
 impl Image {
@@ -40,17 +43,8 @@ impl Image {
 /// Makes the image unless it is there, and boots it for a look if that is wanted.
 pub fn run(check: bool) -> Result<()> {
     let cache = cache()?;
-    fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
     let _turn = turn(&cache)?;
-    remove_unfinished(&cache)?;
-    let image = Image {
-        directory: cache.join(format!("image-{}", recipe::hash())),
-    };
-    if image.directory.exists() {
-        say(format_args!("image: there already"));
-    } else {
-        build::build(&cache, &image)?;
-    }
+    let image = ensure(&cache)?;
     more(image.directory.display());
     if check {
         check::run(&cache, &image)?;
@@ -58,8 +52,22 @@ pub fn run(check: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where images are kept.
-fn cache() -> Result<PathBuf> {
+/// The image of the present recipe, built if it is not there. The caller has its [`turn`] in the cache.
+pub fn ensure(cache: &Path) -> Result<Image> {
+    remove_unfinished(cache)?;
+    let image = Image {
+        directory: cache.join(format!("image-{}", recipe::hash())),
+    };
+    if image.directory.exists() {
+        say(format_args!("image: there already"));
+    } else {
+        build::build(cache, &image)?;
+    }
+    Ok(image)
+}
+
+/// Where images and snapshots are kept; it exists.
+pub fn cache() -> Result<PathBuf> {
     let of_user = match std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(
@@ -67,11 +75,13 @@ fn cache() -> Result<PathBuf> {
         )
         .join(".cache"),
     };
-    Ok(of_user.join("hastor-lab"))
+    let cache = of_user.join("hastor-lab");
+    fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
+    Ok(cache)
 }
 
 /// The right to build and to remove. The kernel takes it back whenever the program ends.
-fn turn(cache: &Path) -> Result<Flock<File>> {
+pub fn turn(cache: &Path) -> Result<Flock<File>> {
     let path = cache.join("lock");
     let file = File::options()
         .create(true)
@@ -80,7 +90,7 @@ fn turn(cache: &Path) -> Result<Flock<File>> {
         .with_context(|| format!("opening {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
         Errno::EWOULDBLOCK => anyhow::anyhow!(
-            "another `cargo lab image` is at work in {}; wait for it or end it",
+            "another `cargo lab` is at work in {}; wait for it or end it",
             cache.display()
         ),
         error => anyhow::anyhow!("locking {}: {error}", path.display()),
@@ -95,7 +105,8 @@ fn remove_unfinished(cache: &Path) -> Result<()> {
     remove(cache, |name| name.ends_with(UNFINISHED))
 }
 
-fn remove(cache: &Path, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+/// Removes those directories of the cache whose name is unwanted.
+pub fn remove(cache: &Path, unwanted: impl Fn(&str) -> bool) -> Result<()> {
     for entry in fs::read_dir(cache)
         .with_context(|| format!("listing {}", cache.display()))?
         .flatten()
@@ -109,10 +120,11 @@ fn remove(cache: &Path, unwanted: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 /// A directory that exists while something is made in it.
-struct Unfinished(PathBuf);
+pub struct Unfinished(pub PathBuf);
 
 impl Unfinished {
-    fn create(cache: &Path, name: &str) -> Result<Unfinished> {
+    /// Makes the directory.
+    pub fn create(cache: &Path, name: &str) -> Result<Unfinished> {
         let path = cache.join(format!("{name}{UNFINISHED}"));
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Unfinished(path))

@@ -20,6 +20,12 @@ pub const MARK: &str = "HASTOR_LAB_STATE";
 /// The name of the machine from which a client looks at the cluster.
 pub const CLIENT: &str = "client";
 
+/// The name of the guest that exports disks to the heads.
+pub const SHELF: &str = "shelf";
+
+/// The largest number of clients in the lab of virtual machines: client, client2, client3.
+pub const MOST_CLIENTS: usize = 3;
+
 /// The search path of every command in a node; nothing is inherited from the caller.
 pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -60,18 +66,35 @@ pub fn nodes(count: usize) -> Vec<String> {
 
 /// The last byte of a machine's addresses.
 pub fn number(name: &str) -> Result<u8> {
-    if name == CLIENT {
-        return Ok(254);
-    }
-    match name.strip_prefix('n').and_then(|n| n.parse::<u8>().ok()) {
-        Some(n @ 1..=9) => Ok(n),
-        _ => bail!("{name:?} is no machine of the lab: expected n1 to n{MOST_NODES}, or {CLIENT}"),
+    let node = name.strip_prefix('n').and_then(|n| n.parse::<u8>().ok());
+    match (node, name) {
+        (Some(n @ 1..=9), _) => Ok(n),
+        (_, CLIENT) => Ok(254),
+        (_, "client2") => Ok(253),
+        (_, "client3") => Ok(252),
+        (_, SHELF) => Ok(250),
+        _ => bail!(
+            "{name:?} is no machine of the lab: expected n1 to n{MOST_NODES}, {CLIENT} or {SHELF}"
+        ),
     }
 }
 
 /// Address of a node on the cluster network.
 pub fn ring_address(number: u8) -> String {
     format!("10.77.0.{number}")
+}
+
+/// Address of a machine on the replication network, which is also the shelf's.
+pub fn replication_address(number: u8) -> String {
+    format!("10.77.3.{number}")
+}
+
+/// The lab's own address on the management network.
+pub const MANAGEMENT: &str = "10.77.4.240";
+
+/// Address of a node's BMC, on the management network.
+pub fn bmc_address(number: u8) -> String {
+    format!("10.77.4.{}", 100 + number)
 }
 
 /// IPv4 address of a machine on the service network.

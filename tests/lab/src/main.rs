@@ -34,6 +34,7 @@ mod steps;
 mod suite;
 mod switch;
 mod timeline;
+mod vm;
 
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -92,6 +93,9 @@ enum What {
         #[arg(long)]
         check: bool,
     },
+    /// Virtual machines: real kernels with ZFS, DRBD, LIO and nfsd, restored in seconds
+    #[command(subcommand)]
+    Vm(vm::Command),
     /// Start a cluster and leave it running
     Up {
         /// Number of nodes, n1 to nN
@@ -156,6 +160,20 @@ enum Hidden {
         nodes: usize,
         #[arg(long)]
         daemons: bool,
+    },
+    #[command(hide = true)]
+    VmRoom,
+    #[command(hide = true)]
+    VmExec {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    #[command(hide = true)]
+    Chassis {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<String>,
     },
     #[command(hide = true)]
     Machine {
@@ -231,6 +249,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             interrupt::note()?;
             image::run(check)?;
         }
+        What::Vm(command) => return vm::run(command, &cli.agent),
         What::Up { nodes } => {
             let _turn = begin()?;
             up(usize::from(nodes), &cli.agent)?;
@@ -268,6 +287,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
 fn run_hidden(hidden: &Hidden) -> Result<ExitCode> {
     match hidden {
         Hidden::Room { nodes, daemons } => room::run(*nodes, *daemons)?,
+        Hidden::VmRoom => vm::room::run()?,
+        Hidden::VmExec { name, command } => {
+            return vm::exec::run(name, command).map(ExitCode::from);
+        }
+        Hidden::Chassis { name, words } => vm::bmc::chassis(name, words)?,
         Hidden::Machine { name, daemons } => machine::hold(name, *daemons)?,
         Hidden::Init { name, daemons } => machine::init(name, *daemons)?,
         Hidden::Serve { name } => service::serve(name)?,
@@ -289,7 +313,7 @@ fn run_hidden(hidden: &Hidden) -> Result<ExitCode> {
 }
 
 /// For every command that builds a lab: its turn, signals watched, leftovers of killed runs removed.
-fn begin() -> Result<control::Turn> {
+pub fn begin() -> Result<control::Turn> {
     progress::begin();
     interrupt::watch()?;
     let turn = control::turn()?;

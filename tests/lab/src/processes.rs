@@ -53,19 +53,6 @@ pub fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
-/// The process called `name` in the node whose init is `init`.
-pub fn find_in_node(init: i32, name: &str) -> Result<i32> {
-    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
-    let wanted = namespace(init).with_context(|| format!("process {init}: no such node"))?;
-    for pid in all()? {
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.trim_end() == name && namespace(pid).is_ok_and(|found| found == wanted) {
-            return Ok(pid);
-        }
-    }
-    bail!("no process {name} in the node of init {init}")
-}
-
 /// Ends every process of a lab but this one, and waits until they are gone.
 pub fn end_all_of_lab() -> Result<usize> {
     let me = std::process::id() as i32;

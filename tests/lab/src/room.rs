@@ -35,11 +35,33 @@ struct Machine {
 struct Room {
     machines: BTreeMap<String, Machine>,
     daemons: bool,
-    leashed: bool,
 }
 
-/// Runs the room until it is told to quit, gets SIGTERM, or loses the one who started it.
+/// The machines of a room, of whichever kind.
+pub trait Machines {
+    /// Carries out a request; the answer.
+    fn handle(&mut self, words: &[&str]) -> Result<String>;
+    /// After the asker has its answer: what may be done in the background.
+    fn afterwards(&mut self, words: &[&str]);
+    /// Notices machines that died without being asked to.
+    fn look(&mut self);
+    /// Takes power from everything, and removes what lies outside the lab's own directory.
+    fn close(&mut self);
+}
+
+/// The room of machines that are namespaces.
 pub fn run(nodes: usize, daemons: bool) -> Result<()> {
+    open(|| {
+        switch::create()?;
+        let names = layout::nodes(nodes).into_iter().chain([CLIENT.to_owned()]);
+        let machines = names.map(|name| (name, Machine::default())).collect();
+        Ok(Room { machines, daemons })
+    })
+}
+
+/// Runs a room until it is told to quit, gets SIGTERM, or loses the one who started it. `make` makes its machines, and
+/// is called inside the network namespace of the room.
+pub fn open<M: Machines>(make: impl FnOnce() -> Result<M>) -> Result<()> {
     setsid().context("a session of its own")?;
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
@@ -47,7 +69,8 @@ pub fn run(nodes: usize, daemons: bool) -> Result<()> {
     signals.thread_block().context("blocking signals")?;
     let signals = SignalFd::new(&signals).context("signalfd")?;
     unshare(CloneFlags::CLONE_NEWNET).context("a network namespace for the switch")?;
-    switch::create()?;
+    let mut room = make()?;
+    let mut leashed = true;
     fs::write(
         format!("{STATE}/room.pid"),
         format!("{}\n", std::process::id()),
@@ -55,13 +78,6 @@ pub fn run(nodes: usize, daemons: bool) -> Result<()> {
     let listener =
         UnixListener::bind(format!("{SHARE}/room.sock")).context("the control socket")?;
 
-    let names = layout::nodes(nodes).into_iter().chain([CLIENT.to_owned()]);
-    let machines = names.map(|name| (name, Machine::default())).collect();
-    let mut room = Room {
-        machines,
-        daemons,
-        leashed: true,
-    };
     note("room open");
     let leash = std::io::stdin();
     loop {
@@ -69,7 +85,7 @@ pub fn run(nodes: usize, daemons: bool) -> Result<()> {
             PollFd::new(listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
-        if room.leashed {
+        if leashed {
             ready.push(PollFd::new(leash.as_fd(), PollFlags::POLLIN));
         }
         poll(&mut ready, PollTimeout::NONE).context("poll")?;
@@ -82,8 +98,10 @@ pub fn run(nodes: usize, daemons: bool) -> Result<()> {
         }
         if happened[0] {
             let (stream, _) = listener.accept().context("accept")?;
-            if !room.serve(stream) {
-                break;
+            match serve(&mut room, stream).as_deref() {
+                Some("quit") => break,
+                Some("release") => leashed = false,
+                _ => {}
             }
         }
     }
@@ -92,33 +110,33 @@ pub fn run(nodes: usize, daemons: bool) -> Result<()> {
     fs::remove_dir_all(STATE).with_context(|| format!("removing {STATE}"))
 }
 
-impl Room {
-    /// Answers one request; false if it was the last.
-    fn serve(&mut self, stream: UnixStream) -> bool {
-        let mut line = String::new();
-        let heard = stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .and_then(|()| BufReader::new((&stream).take(200)).read_line(&mut line));
-        if heard.is_err() {
-            return true;
-        }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        self.look();
-        let answer = match self.handle(&words) {
-            Ok(text) => format!("ok\n{text}"),
-            Err(error) => format!("error {error:#}\n"),
-        };
-        // The asker may have been killed together with its node: not our trouble.
-        let _ = (&stream).write_all(answer.as_bytes());
-        drop(stream);
-        if let (["reboot", name, ..], true) = (&words[..], answer.starts_with("ok")) {
-            // The power comes back in the background: the fence is done when the power is off.
-            self.on(name)
-                .unwrap_or_else(|error| note(&format!("{name} does not come back: {error:#}")));
-        }
-        words.first() != Some(&"quit")
+/// Answers one request; its first word.
+fn serve(room: &mut impl Machines, stream: UnixStream) -> Option<String> {
+    let mut line = String::new();
+    let heard = stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .and_then(|()| BufReader::new((&stream).take(400)).read_line(&mut line));
+    heard.ok()?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    room.look();
+    let answer = match words[..] {
+        ["release" | "quit"] => Ok(String::new()),
+        _ => room.handle(&words),
+    };
+    let text = match &answer {
+        Ok(text) => format!("ok\n{text}"),
+        Err(error) => format!("error {error:#}\n"),
+    };
+    // The asker may have been killed together with its node: not our trouble.
+    let _ = (&stream).write_all(text.as_bytes());
+    drop(stream);
+    if answer.is_ok() {
+        room.afterwards(&words);
     }
+    words.first().map(|word| (*word).to_owned())
+}
 
+impl Machines for Room {
     fn handle(&mut self, words: &[&str]) -> Result<String> {
         match words {
             ["list"] => Ok(self.list()),
@@ -136,15 +154,43 @@ impl Room {
             ["heal", name] => self.set_cut(name, false),
             ["nic", name, "down"] => self.set_unplugged(name, true),
             ["nic", name, "up"] => self.set_unplugged(name, false),
-            ["release"] => {
-                self.leashed = false;
-                Ok(String::new())
-            }
-            ["quit"] => Ok(String::new()),
             _ => bail!("request {words:?} not understood"),
         }
     }
 
+    fn afterwards(&mut self, words: &[&str]) {
+        if let ["reboot", name, ..] = words {
+            // The power comes back in the background: the fence is done when the power is off.
+            self.on(name)
+                .unwrap_or_else(|error| note(&format!("{name} does not come back: {error:#}")));
+        }
+    }
+
+    fn look(&mut self) {
+        for (name, machine) in &mut self.machines {
+            let gone = machine
+                .power
+                .as_mut()
+                .is_some_and(|(child, _)| !matches!(child.try_wait(), Ok(None)));
+            if gone {
+                note(&format!("{name} died by itself"));
+                machine.power = None;
+                forget(name);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let names: Vec<String> = self.machines.keys().cloned().collect();
+        for name in names {
+            if let Err(error) = self.off(&name, "lab") {
+                note(&format!("{error:#}"));
+            }
+        }
+    }
+}
+
+impl Room {
     fn machine(&mut self, name: &str) -> Result<&mut Machine> {
         self.machines
             .get_mut(name)
@@ -163,21 +209,6 @@ impl Room {
             format!("{name} {power}{cut}{unplugged}\n")
         };
         self.machines.iter().map(line).collect()
-    }
-
-    /// Notices machines that died without being asked to.
-    fn look(&mut self) {
-        for (name, machine) in &mut self.machines {
-            let gone = machine
-                .power
-                .as_mut()
-                .is_some_and(|(child, _)| !matches!(child.try_wait(), Ok(None)));
-            if gone {
-                note(&format!("{name} died by itself"));
-                machine.power = None;
-                forget(name);
-            }
-        }
     }
 
     /// Takes the power and answers when: seconds since 1970. Returns only when no process of the machine is left.
@@ -295,15 +326,6 @@ impl Room {
         ));
         Ok(format!("{:.3}", now()))
     }
-
-    fn close(&mut self) {
-        let names: Vec<String> = self.machines.keys().cloned().collect();
-        for name in names {
-            if let Err(error) = self.off(&name, "lab") {
-                note(&format!("{error:#}"));
-            }
-        }
-    }
 }
 
 /// Off the network and out of the list.
@@ -320,13 +342,13 @@ pub fn now() -> f64 {
 }
 
 /// Writes to the room's log, with the time: the timeline reads it again.
-fn note(text: &str) {
+pub fn note(text: &str) {
     note_at(tick(), text);
 }
 
 /// Seconds since 1970 by the clock of Corosync's and Pacemaker's logs, which moves once a kernel tick (4 to 10 ms):
 /// by a finer one, what the room does would seem to happen after what follows from it.
-fn tick() -> f64 {
+pub fn tick() -> f64 {
     let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE);
     time.map_or_else(
         |_| now(),
@@ -334,6 +356,6 @@ fn tick() -> f64 {
     )
 }
 
-fn note_at(time: f64, text: &str) {
+pub fn note_at(time: f64, text: &str) {
     println!("{time:.3} {text}");
 }

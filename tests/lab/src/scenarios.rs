@@ -1,13 +1,10 @@
 //! What can happen to a cluster. Each scenario starts with a clean cluster and leaves the cleaning to its caller.
 
 use anyhow::{Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, RECOVER};
 use crate::crm::failed_actions;
 use crate::layout::{FLOATING, FLOATING6};
-use crate::{control, processes};
 
 /// How many addresses [`many`] has: more than a storage appliance ever had.
 const MANY: usize = 200;
@@ -108,18 +105,12 @@ pub fn ipv6(cluster: &Cluster) -> Result<()> {
 /// Pacemaker's executor is killed while it looks after the address.
 pub fn executor_killed(cluster: &Cluster) -> Result<()> {
     let holder = begin(cluster, FLOATING)?;
-    let executor = || -> Result<i32> {
-        let init = control::machines()?
-            .into_iter()
-            .find(|machine| machine.name == holder)
-            .and_then(|m| m.init);
-        processes::find_in_node(init.unwrap_or_default(), "pacemaker-execd")
-    };
+    let executor = || cluster.output(&holder, &["pidof", "pacemaker-execd"]);
     let old = executor()?;
-    kill(Pid::from_raw(old), Signal::SIGKILL)?;
+    cluster.output(&holder, &["kill", "-KILL", old.trim()])?;
     cluster.wait_for("a new pacemaker-execd", RECOVER, || {
         let new = executor()?;
-        ensure!(new != old, "still process {old}");
+        ensure!(new != old, "still process {}", old.trim());
         Ok(())
     })?;
     cluster.wait_for("all nodes online again", RECOVER, || cluster.all_online())?;

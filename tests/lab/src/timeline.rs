@@ -4,7 +4,8 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::layout::{self, STATE};
+use crate::cluster::Cluster;
+use crate::layout::STATE;
 
 /// What happened in the same tick of the logs' clock may be written a little earlier.
 const SLACK: f64 = 0.01;
@@ -32,7 +33,12 @@ impl Event {
 }
 
 /// What the survivors and the machine room wrote down about the loss of `lost`, from `begin` (seconds since 1970) on.
-pub fn of_loss(lost: &str, resource: &str, survivors: &[String], begin: f64) -> Result<Vec<Event>> {
+pub fn of_loss(
+    cluster: &Cluster,
+    lost: &str,
+    resource: &str,
+    begin: f64,
+) -> Result<Vec<Event>> {
     let mut events = Vec::new();
     let log = fs::read_to_string(format!("{STATE}/room.log"))
         .context("reading the machine room's log")?;
@@ -44,15 +50,9 @@ pub fn of_loss(lost: &str, resource: &str, survivors: &[String], begin: f64) -> 
             events.push(Event::new(time - begin, "power", what));
         }
     }
-    for node in survivors {
-        for (file, who) in [
-            ("var-log-corosync/corosync.log", "corosync"),
-            ("var-log-pacemaker/pacemaker.log", "pacemaker"),
-        ] {
-            let path = layout::home(node).join(file);
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-            for line in text.lines() {
+    for node in cluster.nodes.iter().filter(|node| *node != lost) {
+        for who in ["corosync", "pacemaker"] {
+            for line in cluster.log(node, who)?.lines() {
                 if let (Some(at), Some(what)) = (since(line, begin), explain(line, lost, resource))
                 {
                     events.push(Event::new(at, who, what));

@@ -8,9 +8,9 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use super::agent::Agent;
 use super::child::{self, Running};
 use super::{Image, Unfinished, recipe};
+use crate::vm::agent::Agent;
 
 /// Memory of the guest, in MiB.
 const MEMORY: &str = "1024";
@@ -37,11 +37,12 @@ impl Accelerator {
         )
     }
 
-    fn words(self) -> [&'static str; 4] {
+    /// The words for QEMU.
+    pub fn words(self) -> &'static str {
         match self {
-            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Accelerator::Kvm => "-accel kvm -cpu host",
             // QEMU's default processor was seen to take four times as long to boot.
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Accelerator::Tcg => "-accel tcg,thread=multi -cpu max",
         }
     }
 }
@@ -76,7 +77,7 @@ impl Guest {
             "root=/dev/vda rw console=ttyS0 systemd.hostname=check systemd.show_status=yes";
         let mut words = vec!["qemu-system-x86_64", "-name", "hastor-lab-check"];
         words.extend(["-nodefaults", "-no-user-config", "-display", "none"]);
-        words.extend(accelerator.words());
+        words.extend(accelerator.words().split(' '));
         words.extend(["-smp", "2", "-m", MEMORY, "-no-reboot"]);
         words.extend(["-kernel", &kernel, "-initrd", &initrd, "-append", append]);
         words.extend(["-drive", &disk, "-device", "virtio-rng-pci"]);

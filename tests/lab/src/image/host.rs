@@ -14,6 +14,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("util-linux", "unshare, for what is done as another machine"),
     ("debian-archive-keyring", "knows the guests' Debian release"),
     ("qemu-system-x86", "runs the guests"),
+    ("qemu-utils", "the guests' disks"),
+    ("openipmi", "ipmi_sim, the BMCs of the guests"),
 ];
 
 /// The root and the image, both at once, and what apt downloads: 3 GB were seen.

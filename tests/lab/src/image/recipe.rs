@@ -118,6 +118,11 @@ fn files() -> Vec<(String, String)> {
             "usr/share/initramfs-tools/modules.d/hastor-lab",
             INITIAL_MODULES,
         ),
+        // QEMU's emulated processor offers virtualisation, and its modules would be loaded at every boot.
+        (
+            "etc/modprobe.d/hastor-lab.conf",
+            "blacklist kvm_amd\nblacklist kvm_intel\nblacklist kvm\n",
+        ),
         // Instead of zfs-load-module.service, which waits until udev has nothing to do: the slowest part of a boot.
         ("etc/modules-load.d/hastor-lab.conf", "zfs\n"),
         (
@@ -133,7 +138,8 @@ fn files() -> Vec<(String, String)> {
 
 /// Names an interface and gives it its address, both by the MAC address it was made with: the node is its last byte.
 fn network(&(interface, number): &(&str, u8)) -> Vec<(String, String)> {
-    let nodes = (1..=layout::MOST_NODES as u8).chain([254]);
+    // Nodes, the shelf and the clients.
+    let nodes = (1..=layout::MOST_NODES as u8).chain([250, 252, 253, 254]);
     let macs: Vec<String> = nodes.clone().map(|node| mac(number, node)).collect();
     let link = format!(
         "[Match]\nMACAddress={}\n\n[Link]\nName={interface}\n",
@@ -183,15 +189,19 @@ pub fn write(directory: &Path) -> Result<()> {
 
 /// Sixteen hexadecimal digits that change with anything that goes into the image.
 pub fn hash() -> String {
-    let mut hash = Fnv::new();
-    for word in bootstrap_words().iter().chain(&file_system_words()) {
-        hash.add(word);
-    }
+    let mut parts = bootstrap_words();
+    parts.extend(file_system_words());
     for (path, text) in files() {
-        hash.add(&path);
-        hash.add(&text);
+        parts.extend([path, text]);
     }
-    hash.add(SETUP);
+    parts.push(SETUP.to_owned());
+    hash_of(&parts)
+}
+
+/// Sixteen hexadecimal digits that change with any of these texts.
+pub fn hash_of(texts: &[String]) -> String {
+    let mut hash = Fnv::new();
+    texts.iter().for_each(|text| hash.add(text));
     format!("{:016x}", hash.0)
 }
 
@@ -216,16 +226,11 @@ impl Fnv {
 mod tests {
     use super::*;
 
-    fn hash_of(texts: &[&str]) -> u64 {
-        let mut hash = Fnv::new();
-        texts.iter().for_each(|text| hash.add(text));
-        hash.0
-    }
-
     #[test]
     fn the_hash_sees_every_change() {
-        assert_ne!(hash_of(&["ab", "c"]), hash_of(&["a", "bc"]));
-        assert_ne!(hash_of(&["a"]), hash_of(&["a", ""]));
+        let of = |texts: &[&str]| hash_of(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_ne!(of(&["a"]), of(&["a", ""]));
         assert_eq!(hash(), hash());
     }
 

@@ -2,12 +2,17 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::interrupt;
+
+/// How often this program has asked for a synchronisation.
+static SYNC: AtomicI64 = AtomicI64::new(1);
 
 /// The other end of a guest's agent port.
 pub struct Agent {
@@ -36,6 +41,16 @@ impl Agent {
         })
     }
 
+    /// Connects to the port of a guest, and throws away what an earlier user has left in it. QEMU serves one connection
+    /// at a time; the next one waits until this is dropped.
+    pub fn connect(path: &Path, bound: Duration) -> Result<Agent> {
+        let stream = UnixStream::connect(path)
+            .with_context(|| format!("no guest behind {}", path.display()))?;
+        let mut agent = Agent::new(stream)?;
+        agent.wait(bound, || Ok(()))?;
+        Ok(agent)
+    }
+
     /// Asks until the agent answers; `alive` fails if the guest is gone.
     pub fn wait(&mut self, bound: Duration, mut alive: impl FnMut() -> Result<()>) -> Result<()> {
         let end = Instant::now() + bound;
@@ -45,12 +60,17 @@ impl Agent {
             alive()?;
             // Asked again, because a port that nobody has opened yet may swallow the question.
             if asked.is_none_or(|when| when.elapsed() > Duration::from_secs(5)) {
-                id += 1;
+                // Two users of one port, one after the other, must not take each other's answers for their own.
+                id = i64::from(std::process::id()) << 20 | SYNC.fetch_add(1, Ordering::Relaxed);
                 self.send(&json!({"execute": "guest-sync", "arguments": {"id": id}}))?;
                 asked = Some(Instant::now());
             }
             // Answers to earlier questions come first: only the last one means that none is under way.
-            if self.receive()?.is_some_and(|answer| answer["return"] == id) {
+            // The rest of an answer that somebody did not wait for may be no JSON.
+            let answer = self.receive()?.map(|line| serde_json::from_str::<Value>(&line));
+            if let Some(Ok(answer)) = answer
+                && answer["return"] == id
+            {
                 return Ok(());
             }
         }
@@ -58,6 +78,38 @@ impl Agent {
             "the guest's agent does not answer after {} s",
             bound.as_secs()
         )
+    }
+
+    /// Starts a program in the guest, and does not wait for it: path and arguments. What it prints is lost.
+    pub fn start(&mut self, words: &[&str], bound: Duration) -> Result<()> {
+        let (program, arguments) = words.split_first().context("no program")?;
+        let words = json!({"path": program, "arg": arguments});
+        self.ask("guest-exec", words, Instant::now() + bound)
+            .map(drop)
+    }
+
+    /// Sets the guest's clock to that of this machine.
+    pub fn set_clock(&mut self, bound: Duration) -> Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let words = json!({"time": now.as_nanos() as i64});
+        // The system's clock is set first, then the battery's, by a program that need not be there.
+        match self.ask("guest-set-time", words, Instant::now() + bound) {
+            Err(error) if format!("{error:#}").contains("hwclock") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Reads a file of the guest, without starting a process there; at most 1 MiB.
+    pub fn read(&mut self, path: &str, bound: Duration) -> Result<Vec<u8>> {
+        let end = Instant::now() + bound;
+        let handle = self.ask("guest-file-open", json!({"path": path, "mode": "r"}), end)?;
+        let arguments = json!({"handle": handle, "count": 1 << 20});
+        let read = self.ask("guest-file-read", arguments, end);
+        // Closed in any case: the guest's agent keeps files open over connections.
+        self.ask("guest-file-close", json!({"handle": handle}), end)?;
+        let read = read?;
+        let text = read["buf-b64"].as_str().unwrap_or_default();
+        decode(text).context("a file that is no base64")
     }
 
     /// Runs a shell script in the guest; what it prints, errors included.
@@ -84,7 +136,9 @@ impl Agent {
     fn ask(&mut self, what: &str, arguments: Value, end: Instant) -> Result<Value> {
         self.send(&json!({"execute": what, "arguments": arguments}))?;
         while Instant::now() < end {
-            if let Some(mut answer) = self.receive()? {
+            if let Some(line) = self.receive()? {
+                let mut answer: Value = serde_json::from_str(&line)
+                    .with_context(|| format!("the guest's agent said {line:?}"))?;
                 if let Some(error) = answer.get("error") {
                     bail!("{what}: {error}");
                 }
@@ -100,8 +154,8 @@ impl Agent {
             .context("writing to the guest's agent")
     }
 
-    /// The next answer, or none if there is none yet.
-    fn receive(&mut self) -> Result<Option<Value>> {
+    /// The next line, or none if there is none yet.
+    fn receive(&mut self) -> Result<Option<String>> {
         if interrupt::ending() {
             bail!("interrupted");
         }
@@ -113,10 +167,7 @@ impl Agent {
             Err(error) => return Err(error).context("reading from the guest's agent"),
         }
         let line = std::mem::take(&mut self.line);
-        let text = String::from_utf8_lossy(&line);
-        let answer = serde_json::from_str(&text)
-            .with_context(|| format!("the guest's agent said {text:?}"))?;
-        Ok(Some(answer))
+        Ok(Some(String::from_utf8_lossy(&line).into_owned()))
     }
 }
 
@@ -162,11 +213,16 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let guest = std::thread::spawn(move || {
             let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
+            let sync: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            let id = &sync["arguments"]["id"];
+            writeln!(&theirs, "half an answer}}\n{{\"return\": {id}}}").unwrap();
             let answers = [
-                r#"{"return": 1}"#,
                 r#"{"return": {"pid": 7}}"#,
                 r#"{"return": {"exited": true, "exitcode": 3, "out-data": "YWJj"}}"#,
                 r#"{"error": {"class": "GenericError", "desc": "no"}}"#,
+                r#"{"return": 1000}"#,
+                r#"{"return": {"count": 3, "buf-b64": "YWJj", "eof": true}}"#,
+                r#"{"return": {}}"#,
             ];
             for answer in answers {
                 lines.next().unwrap().unwrap();
@@ -179,6 +235,7 @@ mod tests {
         let done = agent.shell("echo abc", long).unwrap();
         assert_eq!((done.code, done.output.as_str()), (3, "abc"));
         assert!(agent.shell("echo abc", long).is_err());
+        assert_eq!(agent.read("/proc/uptime", long).unwrap(), b"abc");
         guest.join().unwrap();
         let gone = agent.wait(long, || Ok(()));
         assert!(gone.is_err());

@@ -1,0 +1,193 @@
+//! A formed cluster, saved once: the memory and the disk of every guest. Every lab of guests starts from it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::exec;
+use super::plan::{Guest, Plan, Role};
+use super::room::Setup;
+use crate::cluster::Cluster;
+use crate::image::{self, Accelerator, Image, Unfinished, recipe};
+use crate::progress::{say, tell};
+use crate::{control, disk, interrupt};
+
+/// A guest boots for half a minute without hardware virtualisation; ten times that.
+const BOOT: Duration = Duration::from_secs(400);
+
+/// What is done in each guest before it is saved.
+const FORM: &str = include_str!("form.sh");
+
+/// The snapshot for a plan, made if it is not there.
+pub fn ensure(cache: &Path, image: &Image, plan: &Plan) -> Result<PathBuf> {
+    let name = format!("snapshot-{}-{}", plan.word(), key(plan)?);
+    let directory = cache.join(&name);
+    if directory.exists() {
+        say("snapshot: there already");
+        return Ok(directory);
+    }
+    say("snapshot: none of this cluster yet, booting it (some minutes, once)");
+    let begin = Instant::now();
+    // Older ones of the same plan will not be used again.
+    let kind = format!("snapshot-{}-", plan.word());
+    image::remove(cache, |found| found.starts_with(&kind))?;
+    let work = Unfinished::create(cache, &name)?;
+    let setup = Setup {
+        plan: *plan,
+        image: image.directory.clone(),
+        run: run_directory(cache),
+        snapshot: None,
+    };
+    let leash = control::start_guests(&setup, &[])?;
+    let cluster = form(plan);
+    let cluster = match cluster {
+        Ok(cluster) => cluster,
+        Err(error) if interrupt::ending() => return Err(error),
+        Err(error) => {
+            let kept = super::evidence(plan, "vm-snapshot");
+            bail!("{error:#}\n{kept}");
+        }
+    };
+    drop(cluster);
+    say("snapshot: saving");
+    control::ask(&["save"])?;
+    for guest in plan.guests()? {
+        for place in [Setup::memory, Setup::disk] {
+            let (from, to) = (place(&setup.run, &guest.name), place(&work.0, &guest.name));
+            fs::rename(&from, &to).with_context(|| format!("moving {}", from.display()))?;
+        }
+    }
+    drop(leash);
+    fs::rename(&work.0, &directory).context("moving the snapshot to its place")?;
+    tell(format_args!(
+        "snapshot: made in {:.0} s",
+        begin.elapsed().as_secs_f64()
+    ));
+    Ok(directory)
+}
+
+/// Where the disks of a running lab are: in the cache, because they may be larger than memory.
+pub fn run_directory(cache: &Path) -> PathBuf {
+    cache.join("run")
+}
+
+/// Changes with everything that the state of the guests depends on.
+fn key(plan: &Plan) -> Result<String> {
+    let version = Command::new("qemu-system-x86_64")
+        .arg("--version")
+        .output()
+        .context("running qemu-system-x86_64")?;
+    let names = plan.heads();
+    let mut parts = vec![
+        recipe::hash(),
+        String::from_utf8_lossy(&version.stdout).into_owned(),
+        Accelerator::here()?.words().to_owned(),
+        FORM.to_owned(),
+        disk::SEED.to_owned(),
+        disk::corosync_conf(&names, TOKEN)?,
+    ];
+    for guest in plan.guests()? {
+        parts.push(format!("{guest:?} {}", guest.memory()));
+    }
+    Ok(recipe::hash_of(&parts))
+}
+
+/// Corosync's token timeout in ms, its default: an emulated guest may stand still for a second.
+const TOKEN: u32 = 3000;
+
+fn form(plan: &Plan) -> Result<Cluster> {
+    let guests = plan.guests()?;
+    for guest in &guests {
+        control::ask(&["on", &guest.name])?;
+    }
+    let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
+    say(format_args!("power on: {}", names.join(" ")));
+    for guest in &guests {
+        settle(guest)?;
+        say(format_args!("{} has booted", guest.name));
+    }
+    // One after the other would take too long, and a node that is late would be waited for.
+    each(&guests, |guest| prepare(guest, &plan.heads()))?;
+    let cluster = Cluster::of_guests(plan.heads());
+    cluster.wait_until_formed()?;
+    // What an administrator runs is in memory already, as on a machine that runs for days.
+    for words in [
+        &["crm_mon", "-1"][..],
+        &["cibadmin", "--query"],
+        &["crm_resource", "--list-agents", "ocf"],
+    ] {
+        for node in &cluster.nodes {
+            cluster.output(node, words)?;
+        }
+    }
+    each(&guests, |guest| run(guest, &["sync"], "").map(drop))?;
+    Ok(cluster)
+}
+
+/// Waits until a guest answers and has nothing left to start.
+fn settle(guest: &Guest) -> Result<()> {
+    let end = Instant::now() + BOOT;
+    super::wait_for_agent(&guest.name, BOOT)?;
+    while let Err(error) = run(guest, &["systemctl", "is-system-running", "--wait"], "") {
+        // Before systemd listens, this fails at once.
+        ensure!(Instant::now() < end, "{error:#}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+fn prepare(guest: &Guest, heads: &[String]) -> Result<()> {
+    let role = match guest.role {
+        Role::Head => "head",
+        Role::Client => "client",
+        Role::Shelf => "shelf",
+    };
+    write(guest, "/etc/hosts", "644 root:root", &disk::hosts(heads)?)?;
+    if guest.role == Role::Head {
+        let configuration = disk::corosync_conf(heads, TOKEN)?;
+        write(
+            guest,
+            "/etc/corosync/corosync.conf",
+            "644 root:root",
+            &configuration,
+        )?;
+        let cib = "/var/lib/pacemaker/cib/cib.xml";
+        write(guest, cib, "600 hacluster:haclient", disk::SEED)?;
+    }
+    let number = guest.number.to_string();
+    run(
+        guest,
+        &["bash", "-s", &guest.name, role, &number],
+        FORM,
+    )
+    .map(drop)
+}
+
+fn write(guest: &Guest, path: &str, rights: &str, text: &str) -> Result<()> {
+    let script = r#"cat >"$1" && chmod "${2% *}" "$1" && chown "${2#* }" "$1""#;
+    run(guest, &["sh", "-c", script, "write", path, rights], text).map(drop)
+}
+
+/// Runs a command in a guest that must succeed, with this text as its input.
+fn run(guest: &Guest, words: &[&str], input: &str) -> Result<String> {
+    exec::output(&guest.name, words, input.as_bytes())
+}
+
+/// Does something to all guests at once; the first error.
+pub fn each(guests: &[Guest], act: impl Fn(&Guest) -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = guests
+            .iter()
+            .map(|guest| (guest, scope.spawn(|| act(guest))))
+            .collect();
+        for (guest, thread) in threads {
+            let result = thread.join();
+            let result = result.unwrap_or_else(|_| bail!("a thread of the lab has panicked"));
+            result.with_context(|| guest.name.clone())?;
+        }
+        Ok(())
+    })
+}
