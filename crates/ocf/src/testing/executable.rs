@@ -1,8 +1,8 @@
 //! The real program, on a real kernel.
 
 mod running;
+mod tracing;
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Executable {
     }
 
     /// Runs an action again and again, killing it at its first system call, its second, and so
-    /// on until it gets to its end. `before` prepares each run, `after` looks at what a run has
+    /// on until it gets to its end: see [`Executable::kill_at_call`]. `before` prepares each run, `after` looks at what a run has
     /// left behind. The action must succeed where it is not killed. Returns how many system calls
     /// there were.
     pub fn killed_at_every_call(
@@ -165,20 +165,11 @@ impl Executable {
         }
     }
 
-    /// Lets an action, named as for [`Executable::act`], make `calls` system calls and kills it,
-    /// with all that it started, as it enters the next one. None if it was killed; what it came to
-    /// if it got to its end before.
+    /// Lets an action, named as for [`Executable::act`], make `calls` system calls and kills its
+    /// process group as the next one is entered. The calls of all that it starts count, too. None
+    /// if it was killed; what it came to if it got to its end before.
     pub fn kill_at_call(&self, action: &str, calls: usize) -> Result<Option<Finished>> {
-        let mut command = self.command_of(action);
-        let trace_me = || nix::sys::ptrace::traceme().map_err(std::io::Error::from);
-        #[expect(
-            unsafe_code,
-            reason = "to be traced, a process has to ask for it itself"
-        )]
-        // SAFETY: between fork and exec it makes one system call and allocates nothing.
-        unsafe {
-            command.pre_exec(trace_me);
-        }
-        Running::start(&mut command)?.kill_at_call(calls, self.timeout() * SLOWER)
+        let limit = self.timeout() * SLOWER;
+        tracing::kill_at_call(&mut self.command_of(action), calls, limit)
     }
 }

@@ -2,17 +2,14 @@
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::ptrace;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::Finished;
@@ -47,7 +44,8 @@ impl Running {
         })
     }
 
-    fn group(&self) -> Pid {
+    /// Its process group, which is also its own number.
+    pub fn group(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
 
@@ -61,7 +59,15 @@ impl Running {
         }
     }
 
-    fn finished(mut self, status: ExitStatus) -> Finished {
+    /// What it has said on standard error.
+    pub fn complaint(&mut self) -> String {
+        self.listen();
+        let text = String::from_utf8_lossy(&self.stderr);
+        text.trim_end().to_owned()
+    }
+
+    /// What it came to, with all it has said.
+    pub fn finished(mut self, status: ExitStatus) -> Finished {
         self.listen();
         Finished {
             code: status.code(),
@@ -81,79 +87,12 @@ impl Running {
             }
             if Instant::now() >= ends {
                 let _ = killpg(self.group(), Signal::SIGKILL);
-                let status = self.child.wait()?;
-                let finished = self.finished(status);
-                bail!("not done after {limit:?}: {}", finished.stderr.trim_end());
+                self.child.wait()?;
+                bail!("not done after {limit:?}: {}", self.complaint());
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(5));
         }
-    }
-
-    /// Lets it, which asked to be traced, make so many system calls, and kills it as it enters the
-    /// next one.
-    pub fn kill_at_call(mut self, calls: usize, limit: Duration) -> Result<Option<Finished>> {
-        let group = self.group();
-        let (done, waiting) = mpsc::channel::<()>();
-        let watch = thread::spawn(move || {
-            let late = waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
-            if late {
-                let _ = killpg(group, Signal::SIGKILL);
-            }
-            late
-        });
-        let ended = self.trace(calls);
-        drop(done);
-        if watch.join().is_ok_and(|late| late) {
-            self.listen();
-            let stderr = String::from_utf8_lossy(&self.stderr);
-            bail!("traced, not done after {limit:?}: {}", stderr.trim_end());
-        }
-        Ok(ended?.map(|status| self.finished(status)))
-    }
-
-    /// None if it was killed.
-    fn trace(&mut self, calls: usize) -> Result<Option<ExitStatus>> {
-        let pid = self.group();
-        let mut entered = 0;
-        let mut inside = false;
-        loop {
-            match waitpid(pid, None).context("waiting for the traced process")? {
-                WaitStatus::Exited(_, code) => {
-                    return Ok(Some(ExitStatus::from_raw(code << 8)));
-                }
-                WaitStatus::Signaled(_, signal, _) => {
-                    return Ok(Some(ExitStatus::from_raw(signal as i32)));
-                }
-                WaitStatus::PtraceSyscall(_) => {
-                    inside = !inside;
-                    if inside && entered == calls {
-                        killpg(pid, Signal::SIGKILL).context("killing the traced process")?;
-                        waitpid(pid, None).context("waiting for the killed process")?;
-                        return Ok(None);
-                    }
-                    entered += usize::from(inside);
-                    go_on(pid, None)?;
-                }
-                WaitStatus::Stopped(_, Signal::SIGTRAP) => {
-                    // It has become the agent's program just now.
-                    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD)
-                        .context("setting trace options")?;
-                    go_on(pid, None)?;
-                }
-                WaitStatus::Stopped(_, signal) => go_on(pid, Some(signal))?,
-                _ => go_on(pid, None)?,
-            }
-        }
-    }
-}
-
-/// To the next system call's begin or end. A process that was killed meanwhile is not there any more, which the next
-/// wait tells.
-fn go_on(pid: Pid, signal: Option<Signal>) -> Result<()> {
-    match ptrace::syscall(pid, signal) {
-        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
-        Err(error) => Err(error).context("letting the traced process go on"),
     }
 }
 
