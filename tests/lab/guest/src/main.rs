@@ -3,6 +3,8 @@
 // The rules for agents (all ways to the world lead through one place) do not bind what tests them.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod conformance;
+mod hold;
 mod link;
 mod stop;
 mod target;
@@ -32,6 +34,10 @@ enum What {
     Write(write::Options),
     /// Read a ring of records back, and print what is in each slot
     Verify(Place),
+    /// Put a resource agent through its life, killing it at every system call
+    Conformance(conformance::Options),
+    /// Keep a device, a directory or a file busy until SIGTERM
+    Hold(hold::Options),
 }
 
 /// A ring of slots for records, on a block device or in a file.
@@ -67,6 +73,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Write(options) => write::run(&options),
         What::Verify(place) => verify(&place),
+        What::Conformance(options) => conformance::run(&options),
+        What::Hold(options) => hold::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -46,3 +46,11 @@ impl Stop {
         }
     }
 }
+
+/// Blocks until SIGTERM or SIGINT. `ready` is called once they cannot be missed any more.
+pub fn wait(ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    signals().thread_block().context("blocking SIGTERM")?;
+    ready()?;
+    signals().wait().context("waiting for SIGTERM")?;
+    Ok(())
+}

@@ -323,6 +323,55 @@ fn told_to_end_while_nothing_works_it_says_which_record_was_in_flight() {
 }
 
 #[test]
+#[ignore = "needs root: cargo lab test"]
+fn a_block_device_is_a_ring_too() {
+    let lab = Lab::new();
+    let image = lab.dir.path().join("image");
+    fs::write(&image, vec![0xee; SLOTS * SIZE]).unwrap();
+    let mut losetup = Command::new("losetup");
+    let output = losetup
+        .args(["--show", "--find"])
+        .arg(&image)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let device = Detached(String::from_utf8(output.stdout).unwrap().trim().into());
+    std::os::unix::fs::symlink(&device.0, lab.path()).unwrap();
+
+    let writer = lab.write("client", &[]);
+    lab.wait_for_records(2 * SLOTS);
+    assert!(!writer.end(Signal::SIGKILL));
+    let writer = lab.write("client", &["--resume"]);
+    lab.wait_for_records(2 * SLOTS);
+    assert!(writer.end(Signal::SIGTERM));
+    lab.report().check().unwrap();
+
+    // One slot more than there is room for.
+    let long = guest("verify")
+        .args(["--slots", "17", "--path"])
+        .arg(&device.0)
+        .output()
+        .unwrap();
+    let what = format!(
+        "hastor-guest: {}: it has 65536 bytes, and ",
+        device.0.display()
+    );
+    fails(&long, &what);
+}
+
+/// A loop device, gone when this is dropped.
+struct Detached(PathBuf);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup")
+            .arg("--detach")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
 fn without_a_collector_nothing_is_written() {
     let lab = Lab::new();
     let free = TcpListener::bind(any_port()).unwrap().local_addr().unwrap();
