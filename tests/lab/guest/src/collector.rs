@@ -151,12 +151,18 @@ fn serve(shared: &Shared, number: u64, stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     shared.note(number, &format!("open {}", stream.peer_addr()?))?;
     let mut reader = BufReader::new(stream);
+    let mut greeted = false;
     loop {
         let mut line = String::new();
         (&mut reader).take(LONGEST_LINE).read_line(&mut line)?;
         let Some(line) = line.strip_suffix('\n') else {
             return Ok(());
         };
+        // Somebody who is no writer must not spoil the log of those who are.
+        greeted |= line.starts_with("hello ");
+        if !greeted {
+            return Ok(());
+        }
         shared.note(number, line)?;
         (&*stream).write_all(b"ok\n")?;
     }

@@ -192,7 +192,8 @@ fn expect(action: &str, finished: &Finished, codes: &[i32]) -> Result<()> {
     });
     let wanted: Vec<String> = codes.iter().map(i32::to_string).collect();
     let wanted = wanted.join(" or ");
-    match finished.reason().or(finished.stderr.lines().last()) {
+    let said = finished.reason().or(finished.stderr.lines().last());
+    match said.or(finished.stdout.lines().last()) {
         Some(said) => bail!("{action}: {code}, expected {wanted}: {said}"),
         None => bail!("{action}: {code}, expected {wanted}, and no reason was given"),
     }

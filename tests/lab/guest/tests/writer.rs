@@ -8,7 +8,8 @@
 )]
 
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -413,6 +414,22 @@ fn a_collector_that_goes_ends_the_writer() {
         .unwrap();
     let ring = Ring::parse(&String::from_utf8(verify.stdout).unwrap()).unwrap();
     verdict(&acks, &ring).check().unwrap();
+}
+
+#[test]
+fn a_stranger_does_not_spoil_the_log() {
+    let lab = Lab::new();
+    let writer = lab.write("client", &[]);
+    lab.wait_for_records(SLOTS);
+    let mut stranger = TcpStream::connect(lab.collector.address()).unwrap();
+    stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // Closed with something unread, a connection may end as reset, too.
+    let _ = stranger.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
+    lab.wait_for_records(SLOTS);
+    assert!(writer.end(Signal::SIGTERM));
+    lab.report().check().unwrap();
 }
 
 #[test]
