@@ -1,14 +1,18 @@
 //! The real program, on a real kernel.
 
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod running;
+mod tracing;
 
-use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use running::Running;
+
+/// Being traced at every system call takes time that is not the agent's.
+const SLOWER: u32 = 10;
 
 /// An agent's executable with the environment Pacemaker would give it.
 #[derive(Clone)]
@@ -29,6 +33,12 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// What a command comes to, in a process group of its own. An error if it cannot be started,
+    /// or takes longer than the limit: then it was killed.
+    pub fn of(command: &mut Command, limit: Duration) -> Result<Finished> {
+        Running::start(command)?.finish(limit)
+    }
+
     /// The exit reason, as Pacemaker reads it: the last one.
     pub fn reason(&self) -> Option<&str> {
         self.stderr
@@ -87,21 +97,35 @@ impl Executable {
         command
     }
 
-    /// Runs one action to its end. A `monitor` is one that is repeated; `probe` is one that is not.
-    pub fn run(&self, action: &str) -> Finished {
-        let mut command = match action {
+    /// The command that runs one action, as [`Executable::act`] names it.
+    fn command_of(&self, action: &str) -> Command {
+        match action {
             "probe" => self.command("monitor"),
             "monitor" => self
                 .with_param("CRM_meta_interval", "10000")
                 .command("monitor"),
             action => self.command(action),
-        };
-        let output = command.output().expect("running the agent");
-        Finished {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// What Pacemaker would give an action.
+    fn timeout(&self) -> Duration {
+        let name = "OCF_RESKEY_CRM_meta_timeout";
+        let given = self.environment.iter().find(|(other, _)| other == name);
+        let millis = given.and_then(|(_, value)| value.parse().ok());
+        Duration::from_millis(millis.unwrap_or(20_000))
+    }
+
+    /// Runs one action to its end. A `monitor` is one that is repeated; `probe` is one that is
+    /// not. An error if it cannot be run, or takes longer than its timeout: then it was killed.
+    pub fn act(&self, action: &str) -> Result<Finished> {
+        Finished::of(&mut self.command_of(action), self.timeout())
+    }
+
+    /// The same, for a test that cannot go on without.
+    pub fn run(&self, action: &str) -> Finished {
+        self.act(action)
+            .unwrap_or_else(|error| panic!("{action}: {error:#}"))
     }
 
     /// Runs one action and wants this exit code of it.
@@ -112,7 +136,7 @@ impl Executable {
     }
 
     /// Runs an action again and again, killing it at its first system call, its second, and so
-    /// on until it gets to its end. `before` prepares each run, `after` looks at what a run has
+    /// on until it gets to its end: see [`Executable::kill_at_call`]. `before` prepares each run, `after` looks at what a run has
     /// left behind. The action must succeed where it is not killed. Returns how many system calls
     /// there were.
     pub fn killed_at_every_call(
@@ -123,7 +147,8 @@ impl Executable {
     ) -> usize {
         for call in 0.. {
             before();
-            let finished = self.kill_at_call(action, call);
+            let finished = self.succeeds_or_is_killed(action, call);
+            let finished = finished.unwrap_or_else(|error| panic!("{action}: {error:#}"));
             after(call);
             if finished {
                 return call;
@@ -132,68 +157,19 @@ impl Executable {
         unreachable!("a program makes fewer than 2^64 system calls")
     }
 
-    /// Lets an action make `calls` system calls and kills it as it enters the next one; true if
-    /// it got to its end instead.
-    fn kill_at_call(&self, action: &str, calls: usize) -> bool {
-        let mut child = self.traced(action);
-        let pid = Pid::from_raw(child.id() as i32);
-        let mut entered = 0;
-        let mut inside = false;
-        let ended = loop {
-            match waitpid(pid, None).expect("waiting for the traced agent") {
-                WaitStatus::Exited(_, 0) => break true,
-                ended @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
-                    panic!(
-                        "{action}, not killed, ended with {ended:?}: {}",
-                        drain(&mut child)
-                    )
-                }
-                WaitStatus::PtraceSyscall(_) => {
-                    inside = !inside;
-                    if inside && entered == calls {
-                        kill(pid, Signal::SIGKILL).expect("killing the traced agent");
-                        waitpid(pid, None).expect("waiting for the killed agent");
-                        break false;
-                    }
-                    entered += usize::from(inside);
-                    ptrace::syscall(pid, None).expect("letting the traced agent go on");
-                }
-                WaitStatus::Stopped(_, Signal::SIGTRAP) => {
-                    // It has become the agent's program just now.
-                    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD)
-                        .expect("setting trace options");
-                    ptrace::syscall(pid, None).expect("letting the traced agent go on");
-                }
-                WaitStatus::Stopped(_, signal) => {
-                    ptrace::syscall(pid, Some(signal)).expect("letting the traced agent go on");
-                }
-                _ => ptrace::syscall(pid, None).expect("letting the traced agent go on"),
-            }
-        };
-        drain(&mut child);
-        ended
-    }
-
-    fn traced(&self, action: &str) -> Child {
-        let mut command = self.command(action);
-        let trace_me = || ptrace::traceme().map_err(std::io::Error::from);
-        #[expect(
-            unsafe_code,
-            reason = "to be traced, a process has to ask for it itself"
-        )]
-        // SAFETY: between fork and exec it makes one system call and allocates nothing.
-        unsafe {
-            command.pre_exec(trace_me);
+    fn succeeds_or_is_killed(&self, action: &str, call: usize) -> Result<bool> {
+        match self.kill_at_call(action, call)? {
+            None => Ok(false),
+            Some(finished) if finished.code == Some(0) => Ok(true),
+            Some(finished) => bail!("not killed, it ended with {finished:?}"),
         }
-        command.spawn().expect("starting the agent")
     }
-}
 
-/// What an agent said that was waited for behind the standard library's back.
-fn drain(child: &mut Child) -> String {
-    let mut said = String::new();
-    if let Some(stderr) = &mut child.stderr {
-        let _ = stderr.read_to_string(&mut said);
+    /// Lets an action, named as for [`Executable::act`], make `calls` system calls and kills its
+    /// process group as the next one is entered. The calls of all that it starts count, too. None
+    /// if it was killed; what it came to if it got to its end before.
+    pub fn kill_at_call(&self, action: &str, calls: usize) -> Result<Option<Finished>> {
+        let limit = self.timeout() * SLOWER;
+        tracing::kill_at_call(&mut self.command_of(action), calls, limit)
     }
-    said
 }
