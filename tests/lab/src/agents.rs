@@ -70,6 +70,18 @@ pub fn build() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Builds the program that runs inside guests, statically: theirs is another Debian than this machine's.
+pub fn build_guest() -> Result<PathBuf> {
+    let words = "rustc --quiet --locked --release --package lab-guest --bin hastor-guest -- -C target-feature=+crt-static";
+    let status = cargo(&words.split(' ').collect::<Vec<_>>())
+        .status()
+        .context("running cargo")?;
+    if !status.success() {
+        bail!("building hastor-guest failed: cargo {words}");
+    }
+    Ok(root().join("target/release/hastor-guest"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,6 @@ pub struct Cib {
     monitor: u32,
     nodes: Vec<String>,
     resources: String,
-    constraints: String,
 }
 
 impl Cib {
@@ -36,19 +35,12 @@ impl Cib {
             monitor: 5,
             nodes: nodes.to_vec(),
             resources: String::new(),
-            constraints: String::new(),
         }
     }
 
     /// Adds resources, as XML.
     pub fn resources(mut self, xml: &str) -> Cib {
         self.resources += xml;
-        self
-    }
-
-    /// Adds constraints, as XML.
-    pub fn constraints(mut self, xml: &str) -> Cib {
-        self.constraints += xml;
         self
     }
 
@@ -147,7 +139,7 @@ impl Cib {
     /// The CIB as XML, without nodes: those of the running cluster are put in when it is loaded.
     pub fn to_xml(&self) -> String {
         let (devices, places) = self.power();
-        let (resources, constraints) = (&self.resources, &self.constraints);
+        let resources = &self.resources;
         // What an emulated machine takes is more than what a real one does.
         let patience = match self.fencing {
             Fencing::Room => 30,
@@ -168,7 +160,7 @@ impl Cib {
     <nodes/>
     <resources>{devices}{resources}
     </resources>
-    <constraints>{places}{constraints}
+    <constraints>{places}
     </constraints>
     <rsc_defaults>
       <meta_attributes id="lab-defaults">

@@ -82,6 +82,8 @@ pub fn start(nodes: usize, daemons: bool, agents: &[PathBuf]) -> Result<Leash> {
 /// Starts the machine room of guests; no guest has power yet.
 pub fn start_guests(setup: &Setup, agents: &[PathBuf]) -> Result<Leash> {
     prepare(agents)?;
+    // A killed lab may have left its disks there.
+    remove_tree(&setup.run)?;
     fs::create_dir_all(&setup.run).with_context(|| format!("making {}", setup.run.display()))?;
     setup.write()?;
     open_room(&["vm-room"])
@@ -238,6 +240,12 @@ pub fn command_in(name: &str, words: &[&str]) -> Result<Command> {
         std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned()),
     );
     Ok(command)
+}
+
+/// [`down`], when no other command builds or removes a lab.
+pub fn down_in_turn() -> Result<bool> {
+    let _turn = turn()?;
+    down()
 }
 
 /// Removes everything of a lab: processes, namespaces (they go with their processes), files. True if there was something.

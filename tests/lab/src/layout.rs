@@ -112,6 +112,11 @@ pub fn home(name: &str) -> PathBuf {
     PathBuf::from(format!("{STATE}/nodes/{name}"))
 }
 
+/// The log of the machine room: what it did, and when.
+pub fn room_log() -> PathBuf {
+    PathBuf::from(format!("{STATE}/room.log"))
+}
+
 /// What a machine prints, opened to be added to.
 pub fn console(name: &str) -> Result<File> {
     let path = home(name).join("console.log");

@@ -119,6 +119,15 @@ enum What {
         /// The file
         file: PathBuf,
     },
+    /// Store what an agent reads on a node of the virtual machines, under tests/trees
+    Record {
+        /// n1, n2, ...
+        node: String,
+        /// vip, zfs-pool, lio-target, nfs-export or drbd-volume
+        agent: String,
+        /// Name of the case
+        case: String,
+    },
     /// Cut the power of a node
     Kill {
         /// n1, n2, ...
@@ -240,8 +249,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         What::Test { list: true, .. } | What::Hidden(_) => {}
         What::Test { only, .. } => {
-            let _turn = begin()?;
-            return steps::run(&cli.agent, only.as_deref());
+            let turn = begin()?;
+            return steps::run(&cli.agent, only.as_deref(), turn);
         }
         What::Bench(options) => bench::run(options)?,
         What::Image { check } => {
@@ -249,16 +258,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
             interrupt::note()?;
             image::run(check)?;
         }
+        What::Record { node, agent, case } => {
+            return vm::run(vm::Command::Record { node, agent, case }, &cli.agent);
+        }
         What::Vm(command) => return vm::run(command, &cli.agent),
         What::Up { nodes } => {
             let _turn = begin()?;
             up(usize::from(nodes), &cli.agent)?;
         }
         What::Down => {
-            let _turn = control::turn()?;
             println!(
                 "{}",
-                if control::down()? {
+                if control::down_in_turn()? {
                     "removed"
                 } else {
                     "nothing to remove"

@@ -7,10 +7,12 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::agents::cargo;
 use crate::cluster::Cluster;
+use crate::control::Turn;
 use crate::layout::{FLOATING, FLOATING6};
 use crate::progress::{self, plain};
 use crate::sampler::Sampler;
 use crate::suite::Suite;
+use crate::vm::{self, Guests};
 use crate::{evidence, interrupt, scenarios};
 
 /// What a step does.
@@ -22,9 +24,11 @@ pub enum Kind {
     /// Something that happens to a clean cluster of three, while these addresses are watched: never
     /// on two nodes at once.
     Scenario(&'static [&'static str], fn(&Cluster) -> Result<()>),
+    /// Something that happens to two heads, a client and a shelf, virtual machines restored for it.
+    Guests(fn(&Guests) -> Result<()>),
 }
 
-use Kind::{Call, Cargo, Scenario};
+use Kind::{Call, Cargo, Guests as OnGuests, Scenario};
 
 /// The addresses of nearly all scenarios.
 const USUAL: &[&str] = &[FLOATING, FLOATING6];
@@ -48,6 +52,21 @@ const STEPS: &[(&str, Kind)] = &[
     ("cluster: IPv6", Scenario(USUAL, scenarios::ipv6)),
     ("cluster: 200 addresses", Scenario(scenarios::SOME_OF_MANY, scenarios::many)),
     ("cluster: executor killed", Scenario(USUAL, scenarios::executor_killed)),
+    ("guests: image and snapshot", Call(Suite::guests)),
+    ("guests: interrupted", Call(Suite::interrupted)),
+    ("guests: planned move", OnGuests(|lab| scenarios::planned_move(&lab.cluster))),
+    ("guests: power loss", OnGuests(vm::scenarios::power_loss)),
+    ("guests: frozen head", OnGuests(vm::scenarios::frozen)),
+    ("guests: BMC unreachable", OnGuests(vm::scenarios::bmc_unreachable)),
+    ("guests: start killed", OnGuests(vm::scenarios::killed_start)),
+    ("guests: conformance vip", OnGuests(vm::scenarios::conformance)),
+    ("guests: lost record", OnGuests(vm::scenarios::lost_record)),
+    ("guests: two writers", OnGuests(vm::scenarios::two_writers)),
+    ("guests: disks that fail", OnGuests(vm::scenarios::disks)),
+    ("guests: networks that fail", OnGuests(vm::scenarios::networks)),
+    ("guests: faults inside", OnGuests(vm::scenarios::inside)),
+    ("guests: reservations", OnGuests(vm::scenarios::reservations)),
+    ("guests: peers' stack", OnGuests(vm::scenarios::peers_move)),
 ];
 
 /// Prints the names.
@@ -58,7 +77,7 @@ pub fn list() {
 }
 
 /// Runs the steps whose name contains `only`, all of them without it.
-pub fn run(agent: &str, only: Option<&str>) -> Result<ExitCode> {
+pub fn run(agent: &str, only: Option<&str>, turn: Turn) -> Result<ExitCode> {
     let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
     let chosen: Vec<_> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
     if chosen.is_empty() {
@@ -68,7 +87,7 @@ pub fn run(agent: &str, only: Option<&str>) -> Result<ExitCode> {
         );
     }
     progress::hush();
-    let mut suite = Suite::new(agent);
+    let mut suite = Suite::new(agent, turn);
     let (mut passed, mut failed) = (0, 0);
     for (name, kind) in chosen {
         let begin = Instant::now();
@@ -105,6 +124,7 @@ fn run_step(name: &str, kind: &Kind, suite: &mut Suite) -> Result<()> {
         Cargo(words) => run_cargo(words),
         Call(call) => call(suite),
         Scenario(watched, scenario) => run_scenario(name, watched, *scenario, suite),
+        OnGuests(scenario) => run_on_guests(name, *scenario, suite),
     }
 }
 
@@ -167,6 +187,17 @@ fn run_scenario(
         suite.discard_cluster();
     }
     result
+}
+
+/// Each begins with the snapshot, so there is nothing to clean afterwards.
+fn run_on_guests(
+    name: &str,
+    scenario: fn(&Guests) -> Result<()>,
+    suite: &mut Suite,
+) -> Result<()> {
+    let lab = suite.restore()?;
+    let result = scenario(&lab);
+    result.map_err(|error| anyhow!("{error:#}\n{}", evidence::keep(&lab.cluster, name)))
 }
 
 #[cfg(test)]

@@ -1,12 +1,28 @@
 //! What the steps of `cargo lab test` share: the built agents and the running cluster, made when first needed.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cluster::Cluster;
-use crate::layout::FLOATING;
-use crate::{agents, control, packages};
+use crate::control::Turn;
+use crate::layout::{self, FLOATING};
+use crate::vm::{self, Guests, Parcel, Plan};
+use crate::{agents, control, packages, processes};
+
+/// The guests of all scenarios: one snapshot has to be made, and not two.
+const GUESTS: Plan = Plan {
+    heads: 2,
+    clients: 1,
+    shelf: true,
+};
 
 /// Shared by all steps.
 pub struct Suite {
@@ -15,16 +31,22 @@ pub struct Suite {
     /// The agents were tried and do not build.
     broken: bool,
     cluster: Option<Cluster>,
+    /// What guests are given.
+    parcel: Option<Parcel>,
+    /// Taken away while another `cargo lab` is tested.
+    turn: Option<Turn>,
 }
 
 impl Suite {
     /// Nothing is built and nothing runs yet.
-    pub fn new(agent: &str) -> Suite {
+    pub fn new(agent: &str, turn: Turn) -> Suite {
         Suite {
             agent: agent.to_owned(),
             built: None,
             broken: false,
             cluster: None,
+            parcel: None,
+            turn: Some(turn),
         }
     }
 
@@ -94,6 +116,42 @@ impl Suite {
         self.cluster = None;
     }
 
+    /// Step: builds what virtual machines start from, unless it is there.
+    pub fn guests(&mut self) -> Result<()> {
+        self.discard_cluster();
+        vm::prepare(&GUESTS).map(drop)
+    }
+
+    /// Step: Ctrl-C while guests are being brought up, and after it: nothing of them is left.
+    pub fn interrupted(&mut self) -> Result<()> {
+        self.discard_cluster();
+        self.turn = None;
+        let begin = Leftovers::now()?;
+        // What the command says just before it opens the machine room, and while the guests are given their agents.
+        let tried = ["snapshot: ", "guests: all answer"]
+            .iter()
+            .try_for_each(|moment| interrupt_at(moment).with_context(|| format!("{moment:?}")))
+            .and_then(|()| {
+                let end = Leftovers::now()?;
+                ensure!(end == begin, "left behind: {end:?}\nbefore it was: {begin:?}");
+                Ok(())
+            });
+        self.turn = Some(control::turn()?);
+        control::down()?;
+        tried
+    }
+
+    /// Virtual machines, as they were when their cluster was formed, with the agents in them.
+    pub fn restore(&mut self) -> Result<Guests> {
+        self.discard_cluster();
+        if self.parcel.is_none() {
+            let built = self.agents()?;
+            self.parcel = Some(Parcel::pack(!built.is_empty())?);
+        }
+        let parcel = self.parcel.as_ref().context("no parcel")?;
+        Guests::up(&GUESTS, parcel)
+    }
+
     fn agents(&mut self) -> Result<Vec<PathBuf>> {
         packages::install()?;
         if self.broken {
@@ -111,4 +169,82 @@ impl Suite {
         }
         Ok(self.built.clone().unwrap_or_default())
     }
+}
+
+/// What a lab could leave on this machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Leftovers {
+    processes: Vec<i32>,
+    interfaces: Vec<String>,
+    mounts: Vec<String>,
+    loops: Vec<String>,
+    directories: Vec<PathBuf>,
+}
+
+impl Leftovers {
+    fn now() -> Result<Leftovers> {
+        let me = std::process::id() as i32;
+        let ours = |pid: &i32| *pid != me && processes::is_ours(*pid);
+        let names = |directory: &str, fits: &dyn Fn(&str) -> bool| -> Vec<String> {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let mut names: Vec<String> = names.filter(|name| fits(name)).collect();
+            names.sort();
+            names
+        };
+        let used = |name: &str| {
+            name.starts_with("loop") && Path::new("/sys/block").join(name).join("loop").exists()
+        };
+        let run = vm::run_directory()?;
+        Ok(Leftovers {
+            processes: processes::all()?.into_iter().filter(ours).collect(),
+            interfaces: names("/sys/class/net", &|_| true),
+            mounts: fs::read_to_string("/proc/self/mounts")?
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+            loops: names("/sys/block", &used),
+            directories: [PathBuf::from(layout::STATE), run]
+                .into_iter()
+                .filter(|path| path.exists())
+                .collect(),
+        })
+    }
+}
+
+/// Ten times what was seen.
+const END: Duration = Duration::from_secs(120);
+
+/// Starts `cargo lab vm up`, sends it SIGINT when it says something, and waits for its end.
+fn interrupt_at(moment: &str) -> Result<()> {
+    let mut child = Command::new("/proc/self/exe")
+        .args(["vm", "up", "--shelf"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("starting vm up")?;
+    let output = child.stdout.take().context("no output")?;
+    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+    let said = lines.any(|line| line.contains(moment));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).context("SIGINT")?;
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begin.elapsed() > END {
+            child.kill()?;
+            child.wait()?;
+            bail!("not ended {} s after SIGINT", END.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    ensure!(said, "vm up never said so: {status}");
+    ensure!(
+        status.code() == Some(128 + Signal::SIGINT as i32),
+        "ended with {status}, expected 130"
+    );
+    Ok(())
 }

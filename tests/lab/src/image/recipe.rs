@@ -70,7 +70,7 @@ const PACKAGES: &[&str] = &[
 const INITIAL_MODULES: &str = "virtio_pci\nvirtio_blk\nvirtio_scsi\nsd_mod\next4\n";
 
 /// Runs inside the finished root.
-const SETUP: &str = include_str!("../../guest/setup.sh");
+const SETUP: &str = include_str!("setup.sh");
 
 /// Root on the serial console, without a question.
 const CONSOLE: &str = "[Service]

@@ -6,8 +6,29 @@ name=$1 role=$2 number=$3
 zgenhostid -f "0x48410$(printf '%03x' "$number")"
 echo "InitiatorName=iqn.2026-01.example.hastor:$name" >/etc/iscsi/initiatorname.iscsi
 
+# Where the lab's own programs will be: /run is empty after a boot, so they lie elsewhere.
+mkdir -p /usr/local/lib/hastor-lab
+cat >/etc/tmpfiles.d/hastor-lab.conf <<END
+d /run/hastor-lab 0755 root root
+L /run/hastor-lab/bin - - - - /usr/local/lib/hastor-lab
+END
+systemd-tmpfiles --create /etc/tmpfiles.d/hastor-lab.conf
+
 case $role in
 head)
+	# Answers the name of the node over TCP: what a client asks for at a floating address.
+	cat >/etc/systemd/system/hastor-lab-serve.service <<-END
+		[Unit]
+		Description=Answers the name of this node
+
+		[Service]
+		ExecStart=/run/hastor-lab/bin/lab serve %H
+		Restart=always
+
+		[Install]
+		WantedBy=multi-user.target
+	END
+	systemctl --quiet enable hastor-lab-serve
 	modprobe -a zfs drbd target_core_mod target_core_iblock target_core_file iscsi_target_mod iscsi_tcp nfsd
 	systemctl --quiet enable corosync pacemaker iscsid
 	systemctl start iscsid

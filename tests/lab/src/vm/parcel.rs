@@ -10,39 +10,10 @@ use anyhow::{Context, Result, ensure};
 use super::exec;
 use super::plan::{Guest, Role};
 use super::snapshot::each;
-use crate::agents::root;
-use crate::layout::STATE;
+use crate::agents::{build_guest, root};
 
-/// Where this program is in a guest. `/run` is empty after a boot, so this is where it really lies.
+/// Where the lab's own programs are in a guest.
 const HOME: &str = "usr/local/lib/hastor-lab";
-
-/// Makes `/run/hastor-lab/bin/lab`, where this program is in every machine of every lab, after a boot, too.
-const TMPFILES: &str = "d /run/hastor-lab 0755 root root\nL /run/hastor-lab/bin - - - - /usr/local/lib/hastor-lab\n";
-
-/// Answers the name of the node over TCP: what a client asks for at a floating address.
-const SERVICE: &str = "[Unit]
-Description=Answers the name of this node
-
-[Service]
-ExecStart=/run/hastor-lab/bin/lab serve %H
-Restart=always
-
-[Install]
-WantedBy=multi-user.target
-";
-
-/// Run in each guest, with the parcel as its input.
-const UNPACK: &str = "set -e
-tar -x -C / --no-overwrite-dir -f -
-systemd-tmpfiles --create /etc/tmpfiles.d/hastor-lab.conf
-sync";
-
-/// Run in each head afterwards.
-const SERVE: &str = "set -e
-unit=hastor-lab-serve.service
-ln -sf /etc/systemd/system/$unit /etc/systemd/system/multi-user.target.wants/
-systemctl daemon-reload
-systemctl restart $unit";
 
 /// A directory to be unpacked over the root of every guest.
 pub struct Parcel {
@@ -52,26 +23,17 @@ pub struct Parcel {
 impl Parcel {
     /// Packs this program, and the agents that packaging/install has put under `target/lab/root`, if they were built.
     pub fn pack(agents: bool) -> Result<Parcel> {
-        let directory = PathBuf::from(format!("{STATE}/parcel"));
+        let directory = root().join("target/lab/parcel");
         let _ = fs::remove_dir_all(&directory);
-        let put = |path: &str, text: &str| -> Result<()> {
-            let path = directory.join(path);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-        };
-        put("etc/tmpfiles.d/hastor-lab.conf", TMPFILES)?;
-        put("etc/systemd/system/hastor-lab-serve.service", SERVICE)?;
         let home = directory.join(HOME);
         fs::create_dir_all(&home)?;
         stripped(Path::new("/proc/self/exe"), &home.join("lab"))?;
+        stripped(&build_guest()?, &home.join("hastor-guest"))?;
         let mut command = Command::new("tar");
         command.args(["-c", "--owner=0", "--group=0", "--numeric-owner", "-f", "-"]);
-        command.arg("-C").arg(&directory).arg(".");
         let built = root().join("target/lab/root");
-        if agents {
-            command.arg("-C").arg(built).arg(".");
+        for place in [Some(&directory), agents.then_some(&built)].into_iter().flatten() {
+            command.arg("-C").arg(place).args(files(place, place)?);
         }
         let output = command
             .stdin(Stdio::null())
@@ -87,16 +49,33 @@ impl Parcel {
         })
     }
 
-    /// Unpacks it in all guests at once.
+    /// Unpacks it in all guests at once, and has the heads answer their names.
     pub fn deliver(&self, guests: &[Guest]) -> Result<()> {
         each(guests, |guest| {
-            exec::output(&guest.name, &["sh", "-c", UNPACK], &self.archive)?;
+            let mut script = "tar -x -C / -f - && sync".to_owned();
             if guest.role == Role::Head {
-                exec::output(&guest.name, &["sh", "-c", SERVE], b"")?;
+                script += " && systemctl start hastor-lab-serve";
             }
-            Ok(())
+            exec::output(&guest.name, &["sh", "-c", &script], &self.archive).map(drop)
         })
     }
+}
+
+/// The files and links below a directory, by their paths in there. Directories are left out: the guest has most of them,
+/// and unpacking would give them other rights.
+fn files(base: &Path, directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("listing {}", directory.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(files(base, &entry.path())?);
+        } else {
+            found.push(entry.path().strip_prefix(base)?.to_owned());
+        }
+    }
+    Ok(found)
 }
 
 /// Copies a program without what only a debugger reads: a tenth of its size.

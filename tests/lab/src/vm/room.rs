@@ -460,12 +460,20 @@ impl Machines for Room {
     }
 }
 
+/// The hardware address of this machine on a network. Guests remember it from one restore to the next.
+pub fn bridge_mac(network: Network) -> String {
+    format!("02:00:00:77:{:02x}:f0", network.number())
+}
+
 /// A bridge for each network, a tap for each card. The taps stay while a guest has no power.
 fn cables(guests: &[Guest]) -> Result<()> {
     let mut batch = String::from("link set lo up\n");
     for network in NETWORKS {
         let bridge = network.short();
-        batch += &format!("link add {bridge} type bridge forward_delay 0 mcast_snooping 0\n");
+        let mac = bridge_mac(network);
+        batch += &format!(
+            "link add {bridge} address {mac} type bridge forward_delay 0 mcast_snooping 0\n"
+        );
         batch += &format!("link set {bridge} up\n");
     }
     let management = Network::Management.short();

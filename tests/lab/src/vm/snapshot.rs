@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::exec;
-use super::plan::{Guest, Plan, Role};
-use super::room::Setup;
+use super::guests::wait_for_agent;
+use super::plan::{Guest, Network, Plan, Role};
+use super::room::{Setup, bridge_mac};
 use crate::cluster::Cluster;
 use crate::image::{self, Accelerator, Image, Unfinished, recipe};
 use crate::progress::{say, tell};
-use crate::{control, disk, interrupt};
+use crate::{control, disk, evidence, interrupt};
 
 /// A guest boots for half a minute without hardware virtualisation; ten times that.
 const BOOT: Duration = Duration::from_secs(400);
@@ -47,8 +48,8 @@ pub fn ensure(cache: &Path, image: &Image, plan: &Plan) -> Result<PathBuf> {
         Ok(cluster) => cluster,
         Err(error) if interrupt::ending() => return Err(error),
         Err(error) => {
-            let kept = super::evidence(plan, "vm-snapshot");
-            bail!("{error:#}\n{kept}");
+            let heads = Cluster::of_guests(plan.heads());
+            bail!("{error:#}\n{}", evidence::keep(&heads, "vm snapshot"));
         }
     };
     drop(cluster);
@@ -88,6 +89,7 @@ fn key(plan: &Plan) -> Result<String> {
         FORM.to_owned(),
         disk::SEED.to_owned(),
         disk::corosync_conf(&names, TOKEN)?,
+        bridge_mac(Network::Management),
     ];
     for guest in plan.guests()? {
         parts.push(format!("{guest:?} {}", guest.memory()));
@@ -129,14 +131,17 @@ fn form(plan: &Plan) -> Result<Cluster> {
 
 /// Waits until a guest answers and has nothing left to start.
 fn settle(guest: &Guest) -> Result<()> {
-    let end = Instant::now() + BOOT;
-    super::wait_for_agent(&guest.name, BOOT)?;
-    while let Err(error) = run(guest, &["systemctl", "is-system-running", "--wait"], "") {
-        // Before systemd listens, this fails at once.
-        ensure!(Instant::now() < end, "{error:#}");
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    Ok(())
+    wait_for_agent(&guest.name, BOOT)?;
+    // Before systemd listens, this fails at once and says nothing.
+    let script = r#"end=$((SECONDS + $1))
+until state=$(systemctl is-system-running --wait 2>/dev/null); [ "$state" = running ]; do
+	if [ "$state" = degraded ]; then systemctl --failed --plain --no-legend; exit 1; fi
+	[ $SECONDS -lt $end ] || { echo "still $state"; exit 1; }
+	sleep 1
+done"#;
+    let bound = BOOT.as_secs().to_string();
+    let words = ["bash", "-c", script, "settle", &bound];
+    run(guest, &words, "").map(drop).context("booting")
 }
 
 fn prepare(guest: &Guest, heads: &[String]) -> Result<()> {

@@ -7,10 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use lab_guest::acks::{Acks, Gap};
-use lab_guest::collector::Collector;
-use lab_guest::ring::Ring;
-use lab_guest::verdict::{Report, verdict};
+use lab_guest::{Acks, Collector, Report, Ring, verdict};
 
 use super::exec;
 use crate::control;
@@ -100,13 +97,6 @@ impl Writer {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
-    }
-
-    /// The longest time without an acknowledgement that ended after `time`, seconds since 1970.
-    pub fn longest_gap_since(&self, time: f64) -> Result<Option<Gap>> {
-        let acks = self.acks()?;
-        let writer = acks.writers.get(&self.name);
-        Ok(writer.and_then(|writer| writer.longest_gap_since(time)))
     }
 
     /// Ends the writer after the record that it is at, reads everything back in its guest, and compares.

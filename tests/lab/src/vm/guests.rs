@@ -1,0 +1,156 @@
+//! A cluster of guests that runs: what a test holds in its hands.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::agent::Agent;
+use super::machine::agent_socket;
+use super::parcel::Parcel;
+use super::plan::Plan;
+use super::room::Setup;
+use super::snapshot;
+use super::writer::Writer;
+use crate::cluster::Cluster;
+use crate::control::{self, Leash};
+use crate::image::{self, Accelerator};
+use crate::layout::CLIENT;
+use crate::progress::say;
+
+/// A guest answers within seconds of being restored; ten times that.
+const ANSWER: Duration = Duration::from_secs(100);
+
+/// For a guest that was given power to boot and to come back into the cluster: half a minute to one and a half under
+/// emulation.
+pub const BOOT: Duration = Duration::from_secs(600);
+
+/// For one file of a guest.
+const READ: Duration = Duration::from_secs(20);
+
+/// A cluster of guests. It ends with this program, unless released.
+pub struct Guests {
+    /// The cluster of its heads.
+    pub cluster: Cluster,
+    /// Which guests there are.
+    pub plan: Plan,
+    leash: Leash,
+}
+
+impl Guests {
+    /// Restores a cluster, and has everything made that is missing for it. `parcel` goes into all guests.
+    pub fn up(plan: &Plan, parcel: &Parcel) -> Result<Guests> {
+        let cache = image::cache()?;
+        let snapshot = prepare(plan)?;
+        let begin = Instant::now();
+        let setup = Setup {
+            plan: *plan,
+            image: snapshot.image,
+            run: snapshot::run_directory(&cache),
+            snapshot: Some(snapshot.directory),
+        };
+        let leash = control::start_guests(&setup, &[])?;
+        let cluster = Cluster::of_guests(plan.heads());
+        let lab = Guests {
+            cluster,
+            plan: *plan,
+            leash,
+        };
+        let since = || format!("{:.1} s after the start", begin.elapsed().as_secs_f64());
+        control::ask(&["restore"])?;
+        let guests = plan.guests()?;
+        snapshot::each(&guests, |guest| set_clock(&guest.name))?;
+        say(format_args!("guests: all answer, {}", since()));
+        parcel.deliver(&guests)?;
+        let cluster = &lab.cluster;
+        cluster.wait_for("all nodes online", ANSWER, || cluster.all_online())?;
+        say(format_args!(
+            "guests: agents inside, cluster online, {}",
+            since()
+        ));
+        Ok(lab)
+    }
+
+    /// Lets it outlive this program.
+    pub fn release(self) -> Result<()> {
+        self.leash.release()
+    }
+
+    /// Starts the verifying writer in the client, on a device or in a file; `name` is that of its records.
+    pub fn write(&self, path: &str, name: &str) -> Result<Writer> {
+        Writer::start(CLIENT, path, name)
+    }
+
+    /// The guest stands still and cannot know it, as one whose processor hangs. When: seconds since 1970.
+    pub fn freeze(&self, name: &str) -> Result<f64> {
+        Ok(control::ask(&["freeze", name])?.trim().parse()?)
+    }
+
+    /// Waits until a node that lost its power has booted and is a member again.
+    pub fn wait_rejoined(&self) -> Result<()> {
+        let cluster = &self.cluster;
+        cluster
+            .wait_for("all nodes online again", BOOT, || cluster.all_online())
+            .map(drop)
+    }
+
+    /// Waits until every node has finished what Pacemaker wants, and nothing has failed.
+    pub fn settled(&self) -> Result<()> {
+        // It subscribes to changes: under emulation, asking again and again would be the load.
+        self.cluster
+            .admin(&["crm_resource", "--wait", "--timeout=50"])?;
+        let failures = self.cluster.status()?.failures;
+        ensure!(
+            failures.is_empty(),
+            "failed actions: {}",
+            failures.join("; ")
+        );
+        Ok(())
+    }
+}
+
+/// What guests start from.
+pub struct Start {
+    /// The directory of the image.
+    pub image: PathBuf,
+    /// The directory of the snapshot.
+    pub directory: PathBuf,
+}
+
+/// Makes what is missing for a cluster of this plan: packages, image, snapshot.
+pub fn prepare(plan: &Plan) -> Result<Start> {
+    let cache = image::cache()?;
+    let _turn = image::turn(&cache)?;
+    image::prepare_host()?;
+    say(match Accelerator::here()? {
+        Accelerator::Kvm => "guests: with KVM",
+        Accelerator::Tcg => "guests: emulated (this processor offers no vmx or svm)",
+    });
+    let image = image::ensure(&cache)?;
+    let directory = snapshot::ensure(&cache, &image, plan)?;
+    Ok(Start {
+        image: image.directory,
+        directory,
+    })
+}
+
+/// Waits until the agent of a guest answers.
+pub fn wait_for_agent(name: &str, bound: Duration) -> Result<()> {
+    let socket = agent_socket(name);
+    Agent::connect(&socket, bound)
+        .map(drop)
+        .with_context(|| name.to_owned())
+}
+
+/// Sets the clock of a guest to that of this machine. A restored one is where it was when it was saved.
+pub fn set_clock(name: &str) -> Result<()> {
+    let mut agent = Agent::connect(&agent_socket(name), ANSWER)?;
+    agent.set_clock(ANSWER)
+}
+
+/// Reads a small file of a guest, and starts no process there for it.
+pub fn read(name: &str, path: &str) -> Result<String> {
+    let mut agent = Agent::connect(&agent_socket(name), READ)?;
+    let bytes = agent.read(path, READ)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
