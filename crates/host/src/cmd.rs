@@ -34,6 +34,7 @@ pub struct Cmd {
     env: Vec<Variable>,
     input: Vec<u8>,
     limit: Option<Duration>,
+    confidential: bool,
 }
 
 #[derive(Clone)]
@@ -52,6 +53,7 @@ impl Cmd {
             env: Vec::new(),
             input: Vec::new(),
             limit: None,
+            confidential: false,
         }
     }
 
@@ -93,6 +95,17 @@ impl Cmd {
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Cmd {
         self.input = bytes.into();
         self
+    }
+
+    /// What it prints is a secret: it appears in no log and in no error.
+    pub fn confidential(mut self) -> Cmd {
+        self.confidential = true;
+        self
+    }
+
+    /// Is what it prints a secret?
+    pub(crate) fn is_confidential(&self) -> bool {
+        self.confidential
     }
 
     /// Ends it after `limit`, if the action's time is not over before.
@@ -270,6 +283,7 @@ impl CmdError {
     pub fn failed(cmd: &Cmd, output: Output) -> CmdError {
         let complaint = line::last_lines(&output.stderr, 3);
         let said = match complaint.is_empty() {
+            _ if cmd.confidential => String::new(),
             true => line::last_lines(&cmd.without_secrets(output.stdout), 3),
             false => cmd.without_secrets(complaint),
         };
