@@ -16,6 +16,7 @@ use crate::bmc::Opener;
 use crate::course::{Course, Method, Plan};
 use crate::guid::Guid;
 use crate::ipmitool::Ipmitool;
+use crate::native::Native;
 use crate::password::Source;
 
 /// What a status, a monitor or a look round may take: they are repeated.
@@ -536,7 +537,11 @@ impl Ipmi {
     fn opener<'a>(&'a self, task: &'a Task) -> Result<Box<dyn Opener + 'a>> {
         let password = self.source()?.read(task)?;
         self.check_length(&password)?;
-        Ok(Box::new(Ipmitool::new(self.access(password)?, task)))
+        let access = self.access(password)?;
+        Ok(match self.uses_ipmitool() {
+            true => Box::new(Ipmitool::new(access, task)),
+            false => Box::new(Native::new(access)),
+        })
     }
 
     fn access(&self, password: Secret) -> Result<Access> {

@@ -5,6 +5,7 @@ mod course;
 mod guid;
 mod ipmi;
 mod ipmitool;
+mod native;
 mod password;
 
 #[cfg(test)]

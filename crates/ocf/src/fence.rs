@@ -76,6 +76,7 @@ use host::Host;
 
 use crate::{Flag, Parameter, Seconds, declaration};
 
+pub use guard::interrupt_flag;
 pub use input::Request;
 pub use man::page;
 pub use meta::metadata;

@@ -17,6 +17,11 @@ pub(super) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
+/// What SIGTERM and SIGINT set, for what waits elsewhere than in a [`Task`](super::Task).
+pub fn interrupt_flag() -> &'static AtomicBool {
+    &INTERRUPTED
+}
+
 /// From now on nobody but root looks into this process, and nothing of it gets into a core dump. Best effort: where
 /// the kernel refuses, fencing goes on.
 pub(super) fn hide_memory() {

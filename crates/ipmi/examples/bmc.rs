@@ -1,0 +1,3 @@
+//! A BMC to talk to by hand.
+
+fn main() {}
