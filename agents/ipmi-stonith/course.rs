@@ -222,8 +222,8 @@ impl<'a> Course<'a> {
                         return Err(self.about(fault));
                     }
                 }
-                if fault.kind == Kind::Busy {
-                    // It was not taken: no reason to wait for an effect.
+                if !matches!(fault.kind, Kind::NotNow | Kind::Privilege | Kind::Refused) {
+                    // It was not taken, or not heard: no reason to wait for an effect.
                     sent.retry_soon();
                 }
                 self.bear(fault).map(Seen::Fault)

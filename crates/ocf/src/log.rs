@@ -42,9 +42,6 @@ pub(crate) struct Discreet {
     pub(crate) secrets: Vec<Secret>,
 }
 
-/// Shorter ones would tell themselves by what is missing, in every word they are part of.
-const SHORTEST_REDACTED: usize = 4;
-
 impl Discreet {
     /// Makes it the log of this process.
     pub(crate) fn start(self) {
@@ -60,10 +57,15 @@ impl Discreet {
 
 /// The text without secrets. They do not get into it in the first place; this is the second lock.
 pub(crate) fn redacted<'a>(text: String, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
-    let long = secrets
-        .into_iter()
-        .filter(|secret| secret.reveal().len() >= SHORTEST_REDACTED);
-    long.fold(text, |text, secret| text.replace(secret.reveal(), "***"))
+    let secrets = secrets.into_iter().map(Secret::reveal);
+    secrets
+        .filter(|secret| leaves_no_gap(secret))
+        .fold(text, |text, secret| text.replace(secret, "***"))
+}
+
+/// A short secret, or one that is a word, would be told by what is missing: "wrong ***".
+fn leaves_no_gap(secret: &str) -> bool {
+    secret.len() >= 6 && !secret.chars().all(|c| c.is_lowercase())
 }
 
 impl Log for Discreet {
