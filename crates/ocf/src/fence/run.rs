@@ -248,8 +248,8 @@ pub fn execute<F: Fence>(
     }
     // What needs no parameters comes first: it is asked for without any, and with wrong ones.
     match Action::named(&request.action) {
-        Some(Action::Metadata) => return Outcome::text(meta::metadata::<F>()),
-        Some(Action::Manpage) => return Outcome::text(man::page::<F>()),
+        Some(Action::Metadata) => Outcome::text(meta::metadata::<F>()),
+        Some(Action::Manpage) => Outcome::text(man::page::<F>()),
         Some(action) => {
             for warning in &request.warnings {
                 warn!("{warning}");
