@@ -20,6 +20,9 @@ use opening::Opening;
 
 /// First wait for an answer, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// First wait for an answer while a session is opened: a new attempt costs the BMC more than a
+/// repetition, and old BMCs take long for their hashes.
+const FIRST_OPENING_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// A session in which so many datagrams in a row are not answered is given up for a new one.
 const TRIES: u32 = 4;
@@ -173,6 +176,8 @@ impl Client {
     /// See [`ErrorKind`]. The session is then left to the BMC, which ends it after about a minute.
     pub fn close(mut self, deadline: Instant) -> Result<(), Error> {
         let deadline = deadline.min(now() + FAREWELL);
+        // Closing is what an interrupted program still has to do.
+        self.config.interrupted = None;
         let close = Command::close_session(self.link.session().managed());
         let outcome = self.in_session(&close, deadline, &mut 0);
         // Once said, it need not be said again by dropping.

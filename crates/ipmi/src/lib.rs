@@ -73,6 +73,8 @@ mod message;
 mod plan;
 mod session;
 mod suite;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use client::Client;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::address;
 use crate::client::link::{Link, random};
 use crate::client::socket::{self, Received, Socket};
-use crate::client::{FIRST_WAIT, LONGEST_WAIT, now};
+use crate::client::{FIRST_OPENING_WAIT, LONGEST_WAIT, now};
 use crate::command::{GET_AUTH_CAPABILITIES, THIS_CHANNEL, speaks_ipmi20};
 use crate::config::{Config, Refused, Secret};
 use crate::error::{Error, ErrorKind};
@@ -53,7 +53,7 @@ impl Opening {
         let mut plan = self.plan.fresh();
         let mut doors: Vec<Door> = self.targets.iter().map(|_| Door::default()).collect();
         let mut at = self.target;
-        let mut wait = FIRST_WAIT;
+        let mut wait = FIRST_OPENING_WAIT;
         let mut attempts = 0;
         let mut trouble = None;
         while now() < deadline {

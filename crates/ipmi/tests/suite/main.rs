@@ -3,4 +3,6 @@
 // The rules for agents do not bind tests, which start programs and wait for them.
 #![allow(clippy::disallowed_methods)]
 
+mod bmc;
 mod sim;
+mod tool;
