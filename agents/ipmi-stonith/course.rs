@@ -17,6 +17,8 @@ use crate::guid::Guid;
 const AGAIN: Duration = Duration::from_secs(5);
 /// A BMC may deny a command for a moment after a change of power (seen on OpenBMC); so often, it means it.
 const DENIALS: u32 = 3;
+/// With less time than this nothing is asked any more: no answer would mean nothing.
+const TOO_LATE: Duration = Duration::from_millis(300);
 /// Between two attempts to open a session.
 const RECONNECT: Duration = Duration::from_millis(500);
 /// How long the end of a session may take: its BMC is done with us anyhow.
@@ -98,7 +100,7 @@ impl<'a> Course<'a> {
                 Err(fault) => {
                     let again = matches!(fault.kind, Kind::Busy | Kind::NoSession | Kind::Refused)
                         || (self.reached && fault.kind.prospect() == Prospect::MayPass);
-                    if !again || self.time_to(by).is_zero() {
+                    if !again || self.time_to(by) < RECONNECT + TOO_LATE {
                         return Err(self.about(fault));
                     }
                     debug!("{}: {fault}; asking again", self.plan.device);
@@ -425,7 +427,12 @@ impl<'a> Course<'a> {
         sent: &Sent,
         seen: &Seen,
     ) -> Result<()> {
-        if self.time_to(by).is_zero() {
+        let pause = match self.session {
+            Some(_) => pause,
+            None => RECONNECT.max(pause),
+        };
+        let left = self.time_to(by).saturating_sub(TOO_LATE);
+        if left.is_zero() {
             let waited = self.task.now().saturating_duration_since(self.began);
             bail!(
                 "{}: timed out after {:.1} s: {seen}{sent}; expected {}",
@@ -439,12 +446,7 @@ impl<'a> Course<'a> {
                 }
             );
         }
-        let pause = if self.session.is_none() {
-            RECONNECT.max(pause)
-        } else {
-            pause
-        };
-        Ok(self.task.pause(pause.min(self.time_to(by)))?)
+        Ok(self.task.pause(pause.min(left))?)
     }
 
     fn about(&self, fault: Fault) -> anyhow::Error {

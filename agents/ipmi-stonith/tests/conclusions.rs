@@ -105,7 +105,7 @@ fn an_off_that_was_ignored_is_sent_again() {
     let chip = Chip::new(true).with(|bmc| bmc.ignored_offs = usize::MAX);
     assert_eq!(
         error(&chip, &plan(), Action::Reboot),
-        "BMC test: timed out after 40.0 s: power is on, after 8 commands; expected off"
+        "BMC test: timed out after 39.7 s: power is on, after 8 commands; expected off"
     );
 }
 
@@ -125,7 +125,7 @@ fn a_node_that_stays_off_is_fenced_all_the_same_and_in_time() {
     assert!(!chip.is_on());
     assert_eq!(
         error(&chip, &plan(), Action::On),
-        "BMC test: timed out after 53.0 s: power is off, after 11 commands; expected on"
+        "BMC test: timed out after 52.7 s: power is off, after 11 commands; expected on"
     );
 }
 

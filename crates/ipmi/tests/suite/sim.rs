@@ -243,10 +243,7 @@ fn privileges() {
 #[test]
 #[ignore = "needs openipmi: cargo lab test"]
 fn with_a_key() {
-    let sim = Sim::with(
-        "127.0.0.1",
-        "bmc_key \"abcdefghijklmnopqrs\"",
-    );
+    let sim = Sim::with("127.0.0.1", "bmc_key \"abcdefghijklmnopqrs\"");
     let key = |key: &str| Some(Secret::from(key));
     for suite in [3, 2] {
         let mut client = sim
