@@ -32,6 +32,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("mandoc", "do the manual pages render?"),
     ("e2fsprogs", "a file system that hangs"),
     ("util-linux", "nsenter"),
+    ("openipmi", "ipmi_sim, a BMC that somebody else wrote"),
+    ("ipmitool", "a client of BMCs that somebody else wrote"),
 ];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -180,6 +182,8 @@ fn disable(installed: &[(&str, &str)]) -> Result<()> {
         ("corosync", "corosync"),
         ("pacemaker", "pacemaker"),
         ("pcs", "pcsd"),
+        ("openipmi", "openipmi"),
+        ("ipmitool", "ipmievd"),
     ];
     let units = units
         .iter()
