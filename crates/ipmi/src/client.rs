@@ -30,8 +30,6 @@ const TRIES: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long [`Client::cipher_suites`] waits at most: many BMCs never answer it.
 const CURIOSITY: Duration = Duration::from_secs(2);
-/// How long to wait for the answer to Close Session.
-const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The clock. Deadlines are on it.
 #[expect(
@@ -98,6 +96,9 @@ impl Client {
     /// new session if need be. Cycle, reset and diag are sent once; if their answer does not come
     /// within 5 s, or the BMC does not tell whether it obeyed, the error is
     /// [`ErrorKind::PossiblyExecuted`].
+    ///
+    /// A network that holds datagrams back can deliver the first of two copies after everything
+    /// that followed. So leave some seconds between an off and the on after it, and look again.
     pub fn chassis_control(&mut self, control: Control, deadline: Instant) -> Result<(), Error> {
         self.ask(&Command::chassis_control(control), |_| Some(()), deadline)
     }
@@ -170,12 +171,12 @@ impl Client {
         self.link.peer()
     }
 
-    /// Closes the session, and waits up to 0.5 s for the BMC to say so.
+    /// Closes the session, and waits for the BMC to say so: 0.5 s, or up to 4 s if it has been slow.
     ///
     /// # Errors
     /// See [`ErrorKind`]. The session is then left to the BMC, which ends it after about a minute.
     pub fn close(mut self, deadline: Instant) -> Result<(), Error> {
-        let deadline = deadline.min(now() + FAREWELL);
+        let deadline = deadline.min(now() + 2 * self.first_wait());
         // Closing is what an interrupted program still has to do.
         self.config.interrupted = None;
         let close = Command::close_session(self.link.session().managed());

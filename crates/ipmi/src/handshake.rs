@@ -313,7 +313,7 @@ impl<'a> Handshake<'a> {
                 "the BMC has no free session".to_owned(),
             ),
             (0x02 | 0x08, _) => (
-                RefusalKind::Later(ErrorKind::Protocol),
+                RefusalKind::Later(ErrorKind::Deadline),
                 "the BMC has forgotten the session that was being opened".to_owned(),
             ),
             (0x03..=0x07 | 0x10 | 0x11, _) => (

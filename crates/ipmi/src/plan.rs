@@ -34,7 +34,8 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Again,
-    Later(Duration),
+    /// Again after a while; at the deadline, this was the reason.
+    Later(ErrorKind, Duration),
     GiveUp(Error),
 }
 
@@ -79,7 +80,7 @@ impl Plan {
     pub(crate) fn refused(&mut self, refusal: &Refusal) -> Next {
         let error = |kind: ErrorKind| kind.because(refusal.message.clone());
         match refusal.kind {
-            RefusalKind::Later(_) => Next::Later(LATER),
+            RefusalKind::Later(kind) => Next::Later(kind, LATER),
             RefusalKind::Suite => {
                 self.by_suite += 1;
                 if self.by_suite >= 2 * self.suites.len() {
@@ -154,6 +155,7 @@ fn explicit(privilege: Privilege) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn plan(or_operator: bool) -> Plan {
         let suites = vec![Suite::S17, Suite::S3];
@@ -231,9 +233,30 @@ mod tests {
     #[test]
     fn no_free_session_is_no_verdict() {
         let mut plan = plan(true);
-        let refusal = refusal(RefusalKind::Later(ErrorKind::SessionsExhausted));
+        let kind = ErrorKind::SessionsExhausted;
+        let refusal = refusal(RefusalKind::Later(kind));
         for _ in 0..100 {
-            assert_eq!(plan.refused(&refusal), Next::Later(LATER));
+            assert_eq!(plan.refused(&refusal), Next::Later(kind, LATER));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_of_refusals_ends(choices in prop::collection::vec(0usize..5, 60)) {
+            let kinds = [
+                RefusalKind::Suite,
+                RefusalKind::OpenPrivilege,
+                RefusalKind::Role(ErrorKind::PrivilegeTooLow),
+                RefusalKind::Role(ErrorKind::UnknownUser),
+                RefusalKind::Final(ErrorKind::WrongPassword),
+            ];
+            let mut plan = plan(true);
+            let end = choices.iter().position(|choice| {
+                let next = plan.refused(&refusal(kinds[*choice]));
+                assert!(plan.proposal().unwrap().suite.id() >= 3);
+                matches!(next, Next::GiveUp(_))
+            });
+            prop_assert!(end.is_some_and(|end| end < 20), "{:?}", end);
         }
     }
 }

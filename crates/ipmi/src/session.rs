@@ -1,5 +1,8 @@
 //! An open session: which datagrams are part of it, and which of them is the answer.
 
+#[cfg(test)]
+mod recorded;
+
 use crate::crypto::{BLOCK, Keys};
 use crate::message::{Answer, Request};
 use crate::wire::{self, Packet};

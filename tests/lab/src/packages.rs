@@ -33,7 +33,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("e2fsprogs", "a file system that hangs"),
     ("util-linux", "nsenter"),
     ("openipmi", "ipmi_sim, the nodes' BMCs"),
-    ("ipmitool", "a backend of the fence agent, and its peer"),
+    ("ipmitool", "does it understand our IPMI, and we its?"),
     ("fence-agents", "fence_ipmilan, the agent to compare with"),
     ("cluster-glue", "external/ipmi, the agent to compare with"),
 ];
@@ -184,6 +184,8 @@ fn disable(installed: &[(&str, &str)]) -> Result<()> {
         ("corosync", "corosync"),
         ("pacemaker", "pacemaker"),
         ("pcs", "pcsd"),
+        ("openipmi", "openipmi"),
+        ("ipmitool", "ipmievd"),
     ];
     let units = units
         .iter()

@@ -12,7 +12,7 @@ use crate::client::{FIRST_OPENING_WAIT, LONGEST_WAIT, now};
 use crate::command::{GET_AUTH_CAPABILITIES, THIS_CHANNEL, speaks_ipmi20};
 use crate::config::{Config, Refused, Secret};
 use crate::error::{Error, ErrorKind};
-use crate::handshake::{Handshake, Login, Nonces, Proposal, Refusal, RefusalKind, Step};
+use crate::handshake::{Handshake, Login, Nonces, Proposal, Refusal, Step};
 use crate::message::{APP, Request};
 use crate::plan::{Next, Plan};
 use crate::session::Session;
@@ -82,10 +82,15 @@ impl Opening {
                 }
                 Knock::Refused(refusal) => {
                     again_at_once = true;
-                    trouble = Some(error(&refusal));
+                    let message = refusal.message.clone();
                     match plan.refused(&refusal) {
-                        Next::Again => {}
-                        Next::Later(time) => {
+                        Next::Again => {
+                            trouble = Some(ErrorKind::Deadline.because(format!(
+                                "no session was opened before the deadline; heard once: {message}"
+                            )));
+                        }
+                        Next::Later(kind, time) => {
+                            trouble = Some(kind.because(message));
                             socket::pause(deadline.min(now() + time), config.interrupted)?;
                         }
                         Next::GiveUp(error) => return Err(error),
@@ -269,13 +274,4 @@ fn capabilities(proposal: Proposal) -> Request {
         // The top bit asks for what is new in IPMI 2.0.
         data: vec![0x80 | THIS_CHANNEL, proposal.privilege.level()],
     }
-}
-
-fn error(refusal: &Refusal) -> Error {
-    let kind = match refusal.kind {
-        RefusalKind::Suite => ErrorKind::NoCommonSuite,
-        RefusalKind::OpenPrivilege => ErrorKind::PrivilegeTooLow,
-        RefusalKind::Role(kind) | RefusalKind::Final(kind) | RefusalKind::Later(kind) => kind,
-    };
-    kind.because(refusal.message.clone())
 }

@@ -158,7 +158,6 @@ struct Slot {
     stage: Stage,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are four of them")]
 enum Stage {
     Opened,
     Proving {

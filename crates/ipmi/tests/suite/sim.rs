@@ -143,7 +143,6 @@ fn every_command() {
     assert!(client.chassis_status(soon()).unwrap().power_on);
     client.chassis_control(Control::Off, soon()).unwrap();
     assert!(!client.chassis_status(soon()).unwrap().power_on);
-    client.chassis_control(Control::Off, soon()).unwrap();
     client.chassis_control(Control::On, soon()).unwrap();
     assert!(client.chassis_status(soon()).unwrap().power_on);
     client.chassis_control(Control::Reset, soon()).unwrap();
@@ -155,16 +154,13 @@ fn every_command() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(client.chassis_status(soon()).unwrap().power_on);
-    let sets: Vec<String> = sim
-        .file("log")
-        .lines()
-        .filter(|l| l.starts_with("set"))
-        .map(str::to_owned)
-        .collect();
+    let log = sim.file("log");
+    let mut sets: Vec<&str> = log.lines().filter(|line| line.starts_with("set")).collect();
+    // Off is sent again where the machine is too busy to answer at once.
+    sets.dedup();
     assert_eq!(
         sets,
         [
-            "set power 0",
             "set power 0",
             "set power 1",
             "set reset 1",
