@@ -1,5 +1,6 @@
 //! What the agent concludes from what a BMC shows it.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -294,8 +295,11 @@ fn a_reset_counts_only_if_its_cause_shows() {
         assert!(said.ends_with("nothing was sent"), "{said}");
         assert!(chip.look().commands.is_empty());
     }
-    let chip = Chip::new(true).with(|bmc| drop(bmc.once.insert(3, Wrong::Ignores)));
-    ok(&chip, &plan, Action::Status);
+    // open, chassis, cause: the reset is step 3.
+    let chip = Chip::new(true).with(|bmc| bmc.once = BTreeMap::from([(3, Wrong::Ignores)]));
+    let said = error(&chip, &plan, Action::Reboot);
+    assert!(said.ends_with("the reset could not be verified"), "{said}");
+    assert_eq!(chip.look().commands, [Control::Reset]);
 }
 
 /// The table: everything that can go wrong, at every step of every action, once or from then on.
@@ -350,7 +354,7 @@ fn whatever_goes_wrong_nothing_but_off_is_called_off() {
 fn survives(on: bool, plan: &Plan, action: Action, wrong: Wrong, at: usize, from_then_on: bool) {
     let chip = Chip::new(on).with(|bmc| match from_then_on {
         true => bmc.from = Some((at, wrong)),
-        false => drop(bmc.once.insert(at, wrong)),
+        false => bmc.once = BTreeMap::from([(at, wrong)]),
     });
     let case = format!(
         "{action:?} of {on} by {:?}, {wrong:?} at {at}, on: {from_then_on}",
