@@ -5,11 +5,15 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use roxmltree::{Document, Node};
 
+use crate::{bmc, layout};
+
 /// A CIB for the lab: fencing, and as many floating addresses as wanted.
 pub struct Cib {
     agent: String,
     monitor: u32,
     nodes: Vec<String>,
+    fencing: String,
+    timeout: u32,
     resources: String,
 }
 
@@ -21,8 +25,48 @@ impl Cib {
             agent: agent.to_owned(),
             monitor: 5,
             nodes: nodes.to_vec(),
+            fencing: by_the_room(nodes),
+            timeout: 30,
             resources: String::new(),
         }
+    }
+
+    /// Fencing by the nodes' BMCs instead, each by a device of its own; that of `favoured` waits for some seconds, so
+    /// that in a race that node is faster.
+    pub fn fenced_by_bmcs(mut self, favoured: Option<(&str, u32)>) -> Cib {
+        (self.fencing, self.timeout) = (String::new(), 60);
+        for (node, number) in self.nodes.iter().zip(1..) {
+            let delay = favoured.filter(|(name, _)| name == node);
+            let delay = delay.map(|(_, seconds)| ("pcmk_delay_base", format!("{seconds}s")));
+            let attributes = [
+                ("hostname", node.clone()),
+                ("ip", layout::bmc_address(number)),
+                ("system_guid", bmc::guid(number)),
+                ("username", bmc::USER.to_owned()),
+                ("password", bmc::PASSWORD.to_owned()),
+            ];
+            let mut pairs = String::new();
+            for (name, value) in attributes.into_iter().chain(delay) {
+                let _ = write!(
+                    pairs,
+                    r#"
+          <nvpair id="fence-{node}-{name}" name="{name}" value="{value}"/>"#
+                );
+            }
+            let _ = write!(
+                self.fencing,
+                r#"
+      <primitive id="fence-{node}" class="stonith" type="fence_hastor_ipmi">
+        <instance_attributes id="fence-{node}-params">{pairs}
+        </instance_attributes>
+        <operations>
+          <op id="fence-{node}-start" name="start" interval="0s" timeout="20s"/>
+          <op id="fence-{node}-monitor" name="monitor" interval="60s" timeout="20s"/>
+        </operations>
+      </primitive>"#
+            );
+        }
+        self
     }
 
     /// Seconds between two monitors of the addresses added from now on.
@@ -63,32 +107,21 @@ impl Cib {
 
     /// The CIB as XML, without nodes: those of the running cluster are put in when it is loaded.
     pub fn to_xml(&self) -> String {
-        let hosts = self.nodes.join(" ");
-        let resources = &self.resources;
+        let (fencing, timeout, resources) = (&self.fencing, self.timeout, &self.resources);
         format!(
             r#"<cib validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
   <configuration>
     <crm_config>
       <cluster_property_set id="lab-properties">
         <nvpair id="lab-stonith-enabled" name="stonith-enabled" value="true"/>
-        <nvpair id="lab-stonith-timeout" name="stonith-timeout" value="30s"/>
+        <nvpair id="lab-stonith-timeout" name="stonith-timeout" value="{timeout}s"/>
         <nvpair id="lab-concurrent-fencing" name="concurrent-fencing" value="true"/>
         <nvpair id="lab-no-quorum-policy" name="no-quorum-policy" value="stop"/>
         <nvpair id="lab-dc-deadtime" name="dc-deadtime" value="2s"/>
       </cluster_property_set>
     </crm_config>
     <nodes/>
-    <resources>
-      <primitive id="power" class="stonith" type="fence_hastor_lab">
-        <instance_attributes id="power-params">
-          <nvpair id="power-hosts" name="pcmk_host_list" value="{hosts}"/>
-          <nvpair id="power-check" name="pcmk_host_check" value="static-list"/>
-        </instance_attributes>
-        <operations>
-          <op id="power-start" name="start" interval="0s" timeout="20s"/>
-          <op id="power-monitor" name="monitor" interval="300s" timeout="20s"/>
-        </operations>
-      </primitive>{resources}
+    <resources>{fencing}{resources}
     </resources>
     <constraints/>
     <rsc_defaults>
@@ -103,6 +136,24 @@ impl Cib {
 "#
         )
     }
+}
+
+/// One device for all nodes: the machine room itself.
+fn by_the_room(nodes: &[String]) -> String {
+    let hosts = nodes.join(" ");
+    format!(
+        r#"
+      <primitive id="power" class="stonith" type="fence_hastor_lab">
+        <instance_attributes id="power-params">
+          <nvpair id="power-hosts" name="pcmk_host_list" value="{hosts}"/>
+          <nvpair id="power-check" name="pcmk_host_check" value="static-list"/>
+        </instance_attributes>
+        <operations>
+          <op id="power-start" name="start" interval="0s" timeout="20s"/>
+          <op id="power-monitor" name="monitor" interval="300s" timeout="20s"/>
+        </operations>
+      </primitive>"#
+    )
 }
 
 /// The configuration section of a CIB file, with the nodes of the running cluster: Pacemaker numbers them itself, and

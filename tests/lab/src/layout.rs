@@ -74,6 +74,16 @@ pub fn ring_address(number: u8) -> String {
     format!("10.77.0.{number}")
 }
 
+/// Address of a machine on the management network.
+pub fn management_address(number: u8) -> String {
+    format!("10.78.0.{number}")
+}
+
+/// Address of a node's BMC, on the management network.
+pub fn bmc_address(number: u8) -> String {
+    format!("10.78.0.{}", 100 + u16::from(number))
+}
+
 /// IPv4 address of a machine on the service network.
 pub fn service_address(number: u8) -> String {
     format!("192.0.2.{number}")

@@ -8,6 +8,7 @@
 
 mod agents;
 mod bench;
+mod bmc;
 mod cib;
 mod client;
 mod cluster;
@@ -18,6 +19,7 @@ mod demo;
 mod disk;
 mod evidence;
 mod fence;
+mod fencing;
 mod image;
 mod interrupt;
 mod kernel;
@@ -80,6 +82,9 @@ enum What {
         /// Only the steps and scenarios whose name contains this
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
+        /// How often what is repeated by chance or by races is done, such as the split brain
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        times: u32,
         /// Only list the names
         #[arg(long)]
         list: bool,
@@ -172,6 +177,12 @@ enum Hidden {
     #[command(hide = true)]
     Serve { name: String },
     #[command(hide = true)]
+    Chassis {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    #[command(hide = true)]
     Fetch { address: IpAddr },
     #[command(hide = true)]
     Watch { address: IpAddr },
@@ -181,6 +192,8 @@ enum Hidden {
         #[command(flatten)]
         options: bench::Options,
     },
+    #[command(hide = true)]
+    MeasureFencing { runs: usize, agent: PathBuf },
     #[command(hide = true)]
     Tied {
         /// SIGKILL instead of SIGTERM
@@ -221,9 +234,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             demo::run(&cli.agent, keep)?;
         }
         What::Test { list: true, .. } | What::Hidden(_) => {}
-        What::Test { only, .. } => {
+        What::Test { only, times, .. } => {
             let _turn = begin()?;
-            return steps::run(&cli.agent, only.as_deref());
+            return steps::run(&cli.agent, only.as_deref(), times);
         }
         What::Bench(options) => bench::run(options)?,
         What::Image { check } => {
@@ -271,9 +284,11 @@ fn run_hidden(hidden: &Hidden) -> Result<ExitCode> {
         Hidden::Machine { name, daemons } => machine::hold(name, *daemons)?,
         Hidden::Init { name, daemons } => machine::init(name, *daemons)?,
         Hidden::Serve { name } => service::serve(name)?,
+        Hidden::Chassis { name, words } => bmc::chassis(name, words)?,
         Hidden::Fetch { address } => cluster::fetch_once(*address)?,
         Hidden::Watch { address } => service::watch(*address)?,
         Hidden::Measure { vip, options } => bench::measure(vip.clone(), *options)?,
+        Hidden::MeasureFencing { runs, agent } => bench::fencing::measure(agent, *runs)?,
         Hidden::Tied { kill, command } => {
             set_pdeathsig(if *kill {
                 Signal::SIGKILL

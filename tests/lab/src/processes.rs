@@ -53,13 +53,19 @@ pub fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
-/// The process called `name` in the node whose init is `init`.
-pub fn find_in_node(init: i32, name: &str) -> Result<i32> {
+/// All processes of the node whose init is `init`.
+pub fn of_node(init: i32) -> Result<Vec<i32>> {
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
     let wanted = namespace(init).with_context(|| format!("process {init}: no such node"))?;
-    for pid in all()? {
+    let is_in = |pid: &i32| namespace(*pid).is_ok_and(|found| found == wanted);
+    Ok(all()?.into_iter().filter(is_in).collect())
+}
+
+/// The process called `name` in the node whose init is `init`.
+pub fn find_in_node(init: i32, name: &str) -> Result<i32> {
+    for pid in of_node(init)? {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.trim_end() == name && namespace(pid).is_ok_and(|found| found == wanted) {
+        if comm.trim_end() == name {
             return Ok(pid);
         }
     }

@@ -21,7 +21,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, setsid};
 
 use crate::layout::{self, CLIENT, PATH, SHARE, STATE};
-use crate::switch;
+use crate::{bmc, switch};
 
 /// A machine that can have power.
 #[derive(Default)]
@@ -55,6 +55,7 @@ pub fn run(nodes: usize, daemons: bool) -> Result<()> {
     let listener =
         UnixListener::bind(format!("{SHARE}/room.sock")).context("the control socket")?;
 
+    let _bmcs = bmc::start(&layout::nodes(nodes))?;
     let names = layout::nodes(nodes).into_iter().chain([CLIENT.to_owned()]);
     let machines = names.map(|name| (name, Machine::default())).collect();
     let mut room = Room {

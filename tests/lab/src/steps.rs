@@ -11,7 +11,7 @@ use crate::layout::{FLOATING, FLOATING6};
 use crate::progress::{self, plain};
 use crate::sampler::Sampler;
 use crate::suite::Suite;
-use crate::{evidence, interrupt, scenarios};
+use crate::{evidence, fencing, interrupt, scenarios};
 
 /// What a step does.
 pub enum Kind {
@@ -47,6 +47,9 @@ const STEPS: &[(&str, Kind)] = &[
     ("cluster: partition", Scenario(USUAL, scenarios::partition)),
     ("cluster: IPv6", Scenario(USUAL, scenarios::ipv6)),
     ("cluster: 200 addresses", Scenario(scenarios::SOME_OF_MANY, scenarios::many)),
+    ("cluster: BMC, power loss", Scenario(USUAL, fencing::power_loss)),
+    ("cluster: BMC, hung node", Scenario(USUAL, fencing::hung_node)),
+    ("cluster: BMC, split brain", Call(fencing::split_brain)),
     ("cluster: executor killed", Scenario(USUAL, scenarios::executor_killed)),
 ];
 
@@ -58,7 +61,7 @@ pub fn list() {
 }
 
 /// Runs the steps whose name contains `only`, all of them without it.
-pub fn run(agent: &str, only: Option<&str>) -> Result<ExitCode> {
+pub fn run(agent: &str, only: Option<&str>, times: u32) -> Result<ExitCode> {
     let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
     let chosen: Vec<_> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
     if chosen.is_empty() {
@@ -68,7 +71,7 @@ pub fn run(agent: &str, only: Option<&str>) -> Result<ExitCode> {
         );
     }
     progress::hush();
-    let mut suite = Suite::new(agent);
+    let mut suite = Suite::new(agent, times);
     let (mut passed, mut failed) = (0, 0);
     for (name, kind) in chosen {
         let begin = Instant::now();

@@ -11,6 +11,8 @@ use crate::{agents, control, packages};
 /// Shared by all steps.
 pub struct Suite {
     agent: String,
+    /// How often something is done that chance decides.
+    pub times: u32,
     built: Option<Vec<PathBuf>>,
     /// The agents were tried and do not build.
     broken: bool,
@@ -19,9 +21,10 @@ pub struct Suite {
 
 impl Suite {
     /// Nothing is built and nothing runs yet.
-    pub fn new(agent: &str) -> Suite {
+    pub fn new(agent: &str, times: u32) -> Suite {
         Suite {
             agent: agent.to_owned(),
+            times,
             built: None,
             broken: false,
             cluster: None,
@@ -92,6 +95,13 @@ impl Suite {
     /// Removes the cluster; the next step that needs one makes a new one.
     pub fn discard_cluster(&mut self) {
         self.cluster = None;
+    }
+
+    /// A cluster of this many nodes for one step, after that of the others is gone.
+    pub fn cluster_of(&mut self, nodes: usize) -> Result<Cluster> {
+        let built = self.agents()?;
+        self.discard_cluster();
+        Cluster::up(nodes, &built, &self.agent)
     }
 
     fn agents(&mut self) -> Result<Vec<PathBuf>> {
