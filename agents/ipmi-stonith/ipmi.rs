@@ -514,7 +514,9 @@ impl Ipmi {
             return Ok(());
         };
         ensure!(
-            self.hostnames().any(|name| name == asked),
+            // As Pacemaker compares them.
+            self.hostnames()
+                .any(|name| name.eq_ignore_ascii_case(asked)),
             "not my node: \"{}\" was asked for, and hostname is \"{hostname}\"",
             asked.escape_debug()
         );

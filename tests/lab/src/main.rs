@@ -193,7 +193,7 @@ enum Hidden {
         options: bench::Options,
     },
     #[command(hide = true)]
-    MeasureFencing { runs: usize, agent: PathBuf },
+    MeasureFencing { runs: usize, ours: PathBuf },
     #[command(hide = true)]
     Tied {
         /// SIGKILL instead of SIGTERM
@@ -288,7 +288,7 @@ fn run_hidden(hidden: &Hidden) -> Result<ExitCode> {
         Hidden::Fetch { address } => cluster::fetch_once(*address)?,
         Hidden::Watch { address } => service::watch(*address)?,
         Hidden::Measure { vip, options } => bench::measure(vip.clone(), *options)?,
-        Hidden::MeasureFencing { runs, agent } => bench::fencing::measure(agent, *runs)?,
+        Hidden::MeasureFencing { runs, ours } => bench::fencing::measure(ours, *runs)?,
         Hidden::Tied { kill, command } => {
             set_pdeathsig(if *kill {
                 Signal::SIGKILL
