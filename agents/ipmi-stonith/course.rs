@@ -73,6 +73,8 @@ pub struct Course<'a> {
     mistakes: u32,
     /// How often such a fault was the answer to a command.
     denials: u32,
+    /// The GUID that the first session proved.
+    first: Option<Guid>,
     began: Instant,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Course<'a> {
             reached: false,
             mistakes: 0,
             denials: 0,
+            first: None,
             began: task.now(),
         }
     }
@@ -373,12 +376,24 @@ impl<'a> Course<'a> {
         self.know(by).inspect_err(|_| self.hang_up())
     }
 
-    /// Is it the BMC that `system_guid` names?
+    /// Is it the BMC that was asked before, and the one that `system_guid` names?
     fn know(&mut self, by: Instant) -> Result<(), Fault> {
-        let (Some(pin), Some(session)) = (self.plan.pin, &mut self.session) else {
+        let Some(session) = &mut self.session else {
             return Ok(());
         };
         let proved = session.session_guid().filter(|guid| !guid.is_blank());
+        let first = self.first.or(proved);
+        self.first = first;
+        if let (Some(first), Some(proved)) = (first, proved) {
+            if !proved.is(first) {
+                return Err(
+                    Kind::WrongBmc.because(format!("found {proved}, before it was {first}"))
+                );
+            }
+        }
+        let Some(pin) = self.plan.pin else {
+            return Ok(());
+        };
         if proved.is_some_and(|guid| guid.is(pin)) {
             return Ok(());
         }

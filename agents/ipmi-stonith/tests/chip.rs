@@ -67,6 +67,8 @@ pub struct Inner {
     /// How long the power stays off in a cycle; zero: it is never seen to be off.
     pub cycle: Duration,
     pub guid: Option<Guid>,
+    /// Another BMC, with another power, is at the address from this session on, counted from 1.
+    pub replaced_at: usize,
     pub cause: Option<u8>,
     pub may_control: Option<bool>,
     pub control_fault: bool,
@@ -91,6 +93,7 @@ impl Chip {
             strict: false,
             cycle: Duration::from_secs(1),
             guid: Some(GUID),
+            replaced_at: usize::MAX,
             cause: Some(4),
             may_control: Some(true),
             control_fault: false,
@@ -174,7 +177,13 @@ impl Opener for Chip {
             // The session is there, and nobody knows of it.
             return Err(self.silence(by));
         }
-        self.inner.borrow_mut().opened += 1;
+        {
+            let mut inner = self.inner.borrow_mut();
+            inner.opened += 1;
+            if inner.opened == inner.replaced_at {
+                inner.guid = Some(Guid([8; 16]));
+            }
+        }
         Ok(Box::new(self.clone()))
     }
 }

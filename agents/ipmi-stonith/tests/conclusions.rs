@@ -195,6 +195,22 @@ fn another_bmc_is_told_by_its_guid_and_left_alone() {
 }
 
 #[test]
+fn a_bmc_is_not_exchanged_during_an_action() {
+    let chip = Chip::new(true).with(|bmc| {
+        bmc.replaced_at = 2;
+        bmc.ignored_offs = usize::MAX;
+        bmc.once = BTreeMap::from([(3, Wrong::Silent)]);
+    });
+    assert_eq!(
+        error(&chip, &plan(), Action::Off),
+        format!(
+            "BMC test: GUID mismatch: found {}, before it was {GUID}",
+            Guid([8; 16])
+        )
+    );
+}
+
+#[test]
 fn a_session_that_may_only_look_fails_the_monitor() {
     let chip = Chip::new(true).with(|bmc| bmc.may_control = Some(false));
     ok(&chip, &plan(), Action::Status);
