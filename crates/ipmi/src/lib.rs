@@ -56,7 +56,7 @@
 //! Bytes to meaning and back is pure: datagrams, messages, one attempt to open a session, a
 //! session, the choice of the next attempt. Only the client has a socket, a clock and random
 //! numbers. With the feature `testing` there is a BMC of our own, and a network that
-//! loses, repeats, reorders, delays and damages datagrams.
+//! loses, repeats, reorders, delays and damages datagrams. `fuzz/README.md` tells how to fuzz.
 //!
 //! Facts are from the *IPMI Specification v2.0 rev. 1.1*; sections are given where they are used.
 
