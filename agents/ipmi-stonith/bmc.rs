@@ -53,7 +53,8 @@ pub struct Chassis {
     pub control_fault: bool,
 }
 
-/// What a chassis can be made to do. There is no graceful shutdown here: a node that has to be fenced cannot be asked.
+/// What a chassis can be made to do. There is no graceful shutdown here: a node that has to be
+/// fenced cannot be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
     On,
@@ -116,7 +117,8 @@ pub enum Kind {
 pub enum Prospect {
     /// It can pass by itself.
     MayPass,
-    /// Somebody configured something wrong. A BMC in trouble says the same, so it is asked once more.
+    /// Somebody configured something wrong. A BMC in trouble says the same, so it is asked once
+    /// more.
     Misconfigured,
     /// It stays so.
     Final,

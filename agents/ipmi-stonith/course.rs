@@ -1,7 +1,8 @@
 //! The course of fencing: what is asked of the BMC, in which order, and what is concluded from it.
 //!
-//! One rule stands above all others: "off" is a state that the BMC showed, several times in a row, in sessions it
-//! authenticated. Silence, refusal, a lost answer, an acknowledged command: none of these is "off".
+//! One rule stands above all others: "off" is a state that the BMC showed, several times in a row,
+//! in sessions it authenticated. Silence, refusal, a lost answer, an acknowledged command: none of
+//! these is "off".
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use crate::guid::Guid;
 
 /// An on or off that shows no effect is sent again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
-/// A BMC may deny a command for a moment after a change of power (seen on OpenBMC); so often, it means it.
+/// A BMC may deny a command for a moment after a change of power (seen on OpenBMC); so often, it
+/// means it.
 const DENIALS: u32 = 3;
 /// With less time than this nothing is asked any more: no answer would mean nothing.
 const TOO_LATE: Duration = Duration::from_millis(300);
@@ -93,8 +95,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The state, for `status` and `monitor`: these are repeated by the cluster, and a BMC that is not there is not waited
-    /// for.
+    /// The state, for `status` and `monitor`: these are repeated by the cluster, and a BMC that is
+    /// not there is not waited for.
     pub fn look(&mut self) -> Result<Chassis> {
         let by = self.end();
         loop {
@@ -151,7 +153,8 @@ impl<'a> Course<'a> {
             method => self.by_command(method)?,
         }
         if let Err(error) = self.on_again() {
-            // The node is fenced. That it is missing afterwards is a matter of availability, not of safety.
+            // The node is fenced. That it is missing afterwards is a matter of availability, not of
+            // safety.
             warn!("it was off, and so is fenced, but it is not on again: {error:#}");
         }
         Ok(())
@@ -206,7 +209,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Sends on or off if it is due: these may be sent as often as one likes. What became of a fault shows in the state.
+    /// Sends on or off if it is due: these may be sent as often as one likes. What became of a
+    /// fault shows in the state.
     fn command(&mut self, control: Control, by: Instant, sent: &mut Sent) -> Result<Seen> {
         let state = match control {
             Control::On => Power::Off,
@@ -236,8 +240,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// A reboot by one command of the BMC's own, believed only if its effect shows. It is sent once: sent twice, it could
-    /// hit a node that is already back in the cluster.
+    /// A reboot by one command of the BMC's own, believed only if its effect shows. It is sent
+    /// once: sent twice, it could hit a node that is already back in the cluster.
     fn by_command(&mut self, method: Method) -> Result<()> {
         let by = within(self.end(), self.task.now(), self.plan.off);
         let power = self.first_reading(by)?.power;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 /// A GUID, in the order in which its bytes were written or received.
 ///
-/// Which order that is nobody agrees on: the specification sends it last byte first, SMBIOS has three of
-/// its fields in little-endian order, and BMCs do either or neither. Hence [`Guid::is`].
+/// Which order that is nobody agrees on: the specification sends it last byte first, SMBIOS has
+/// three of its fields in little-endian order, and BMCs do either or neither. Hence [`Guid::is`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Guid(pub [u8; 16]);
 

@@ -25,25 +25,28 @@ const LOOK: Duration = Duration::from_secs(15);
 const ON: Duration = Duration::from_secs(15);
 /// The longest that one question may take; after that the session counts as lost.
 const QUESTION: Duration = Duration::from_secs(5);
-/// How long a reboot leaves the power off where power_wait does not say: power supplies need a moment to drop.
+/// How long a reboot leaves the power off where power_wait does not say: power supplies need a
+/// moment to drop.
 const HOLD: Duration = Duration::from_secs(2);
 
 /// Fence agent for nodes with a BMC, over IPMI
 ///
-/// Takes the power from a node, and gives it back, by the node's BMC (iDRAC, iLO, XCC, IMM, CIMC, OpenBMC and others), over
-/// IPMI on the network. A node counts as fenced only when its BMC has said, several times in a row and authenticated,
-/// that the power is off. A BMC that cannot be reached, does not answer in time or refuses is never taken for
-/// that: then fencing has failed, and the reason is in the log.
+/// Takes the power from a node, and gives it back, by the node's BMC (iDRAC, iLO, XCC, IMM, CIMC,
+/// OpenBMC and others), over IPMI on the network. A node counts as fenced only when its BMC has
+/// said, several times in a row and authenticated, that the power is off. A BMC that cannot be
+/// reached, does not answer in time or refuses is never taken for that: then fencing has failed,
+/// and the reason is in the log.
 ///
-/// A BMC shares its power with its node: if both are lost, this agent cannot fence. Give each node a second level in the
-/// fencing topology, such as a switched PDU or a watchdog with sbd.
+/// A BMC shares its power with its node: if both are lost, this agent cannot fence. Give each node
+/// a second level in the fencing topology, such as a switched PDU or a watchdog with sbd.
 ///
-/// Parameters have the names they have in fence_ipmilan, and those of external/ipmi are accepted as well, so that a
-/// device moves by changing its type. Unlike with those, the RMCP+ protocol (lanplus) is the default; hostname ties the
-/// device to its node; and reboot succeeds when the power was off, whether or not it comes back.
+/// Parameters have the names they have in fence_ipmilan, and those of external/ipmi are accepted as
+/// well, so that a device moves by changing its type. Unlike with those, the RMCP+ protocol
+/// (lanplus) is the default; hostname ties the device to its node; and reboot succeeds when the
+/// power was off, whether or not it comes back.
 ///
-/// For delays use pcmk_delay_base. On a node that is fenced by a BMC, pressing the power button must not shut
-/// it down gracefully: set HandlePowerKey=ignore in logind.conf.
+/// For delays use pcmk_delay_base. On a node that is fenced by a BMC, pressing the power button
+/// must not shut it down gracefully: set HandlePowerKey=ignore in logind.conf.
 #[derive(clap::Parser, Debug)]
 #[command(name = Self::NAME, version, rename_all = "snake_case")]
 #[command(disable_help_flag = true, disable_version_flag = true)]
@@ -53,8 +56,8 @@ pub struct Ipmi {
 
     /// Address of the BMC
     ///
-    /// An IPv4 or IPv6 address (link-local ones as fe80::1%eth0), or a host name. A name needs a resolver that answers
-    /// while the cluster is in trouble: prefer an address.
+    /// An IPv4 or IPv6 address (link-local ones as fe80::1%eth0), or a host name. A name needs a
+    /// resolver that answers while the cluster is in trouble: prefer an address.
     #[arg(short = 'a', long, visible_alias = "ipaddr")]
     ip: Option<String>,
 
@@ -66,15 +69,16 @@ pub struct Ipmi {
 
     /// Name of the node that this BMC is in
     ///
-    /// Or names, separated by blanks or commas. For other nodes the agent refuses, without asking the BMC. Left out, the
-    /// device does what it does to whatever node it is asked for: then pcmk_host_list has to be right.
+    /// Or names, separated by blanks or commas. For other nodes the agent refuses, without asking
+    /// the BMC. Left out, the device does what it does to whatever node it is asked for: then
+    /// pcmk_host_list has to be right.
     #[arg(long, visible_alias = "nodes")]
     hostname: Option<String>,
 
     /// GUID of the system that this BMC is in
     ///
-    /// 32 hexadecimal digits, as the action diag prints them; the order of bytes does not matter. A BMC with another one is
-    /// not used: it answers at the address of the one that is meant.
+    /// 32 hexadecimal digits, as the action diag prints them; the order of bytes does not matter.
+    /// A BMC with another one is not used: it answers at the address of the one that is meant.
     #[arg(long)]
     system_guid: Option<Guid>,
 
@@ -92,22 +96,23 @@ pub struct Ipmi {
 
     /// Program that prints the password
     ///
-    /// An absolute path and, after blanks, arguments; there is no shell. The first line it prints is the password. It has
-    /// five seconds.
+    /// An absolute path and, after blanks, arguments; there is no shell. The first line it prints
+    /// is the password. It has five seconds.
     #[arg(short = 'S', long, visible_alias = "passwd_script")]
     password_script: Option<String>,
 
     /// File that has the password
     ///
-    /// An absolute path; its first line is the password. Only its owner should have access to it (mode 0600): anything else is
-    /// used all the same, so that fencing works, but validate-all and monitor warn of it.
+    /// An absolute path; its first line is the password. Only its owner should have access to it
+    /// (mode 0600): anything else is used all the same, so that fencing works, but
+    /// validate-all and monitor warn of it.
     #[arg(long)]
     password_file: Option<String>,
 
     /// What password is
     ///
-    /// With file, password is the path of a file that has it, as password_file. The others are the same: the
-    /// password is never on a command line.
+    /// With file, password is the path of a file that has it, as password_file. The others are the
+    /// same: the password is never on a command line.
     #[arg(long, default_value = "param")]
     passwd_method: PasswdMethod,
 
@@ -119,14 +124,15 @@ pub struct Ipmi {
 
     /// Cipher suite
     ///
-    /// 17 (SHA-256) or 3 (SHA-1), or another that the BMC has. Left out, 17 is tried, and 3 on BMCs without it. Suite
-    /// 0, which authenticates nobody, is refused.
+    /// 17 (SHA-256) or 3 (SHA-1), or another that the BMC has. Left out, 17 is tried, and 3 on
+    /// BMCs without it. Suite 0, which authenticates nobody, is refused.
     #[arg(short = 'C', long, value_parser = ocf::number(0..=255))]
     cipher: Option<u32>,
 
     /// Privilege level of the session
     ///
-    /// Switching power needs operator. A user that may not be administrator is taken for an operator.
+    /// Switching power needs operator. A user that may not be administrator is taken for an
+    /// operator.
     #[arg(
         short = 'L',
         long,
@@ -138,15 +144,15 @@ pub struct Ipmi {
 
     /// What speaks to the BMC
     ///
-    /// The agent itself (native), or ipmitool. With auto, ipmitool is used only for what the agent does not speak: IPMI 1.5
-    /// (lanplus=0), bridging (target) and rare cipher suites.
+    /// The agent itself (native), or ipmitool. With auto, ipmitool is used only for what the agent
+    /// does not speak: IPMI 1.5 (lanplus=0), bridging (target) and rare cipher suites.
     #[arg(long, default_value = "auto")]
     backend: Backend,
 
     /// Speak IPMI 2.0 (RMCP+)
     ///
-    /// Left out, yes. With 0 the BMC is spoken to in IPMI 1.5, by ipmitool: its passwords and commands can be
-    /// read and forged on the network.
+    /// Left out, yes. With 0 the BMC is spoken to in IPMI 1.5, by ipmitool: its passwords and
+    /// commands can be read and forged on the network.
     #[arg(short = 'P', long)]
     lanplus: Option<Flag>,
 
@@ -170,23 +176,24 @@ pub struct Ipmi {
 
     /// How a reboot is done
     ///
-    /// With onoff by off and on, each of them verified. The BMC's own cycle and reset are used only with allow_cycle;
-    /// without it, they are onoff.
+    /// With onoff by off and on, each of them verified. The BMC's own cycle and reset are used
+    /// only with allow_cycle; without it, they are onoff.
     #[arg(short = 'm', long, default_value = "onoff")]
     method: MethodName,
 
     /// Allow the BMC's own cycle or reset
     ///
-    /// These are sent once, and succeed only if their effect shows: for cycle, that the power was seen to be off; for
-    /// reset, that the BMC names the command as the cause of a start that had another cause before. On many BMCs neither shows, and
-    /// fencing fails.
+    /// These are sent once, and succeed only if their effect shows: for cycle, that the power was
+    /// seen to be off; for reset, that the BMC names the command as the cause of a start that
+    /// had another cause before. On many BMCs neither shows, and fencing fails.
     #[arg(long, default_value = "0")]
     allow_cycle: Flag,
 
     /// Time for off
     ///
-    /// In seconds, 5 to 600. A reboot may take 15 s more. Pacemaker's own timeout (pcmk_off_timeout and pcmk_reboot_timeout, else
-    /// stonith-timeout, 60 s) has to be longer; it tries a second time if less than 70 % of that is over.
+    /// In seconds, 5 to 600. A reboot may take 15 s more. Pacemaker's own timeout
+    /// (pcmk_off_timeout and pcmk_reboot_timeout, else stonith-timeout, 60 s) has to be
+    /// longer; it tries a second time if less than 70 % of that is over.
     #[arg(long, default_value = "40", value_parser = ocf::seconds(5..=600))]
     action_timeout: Seconds,
 
@@ -198,8 +205,9 @@ pub struct Ipmi {
 
     /// How long the power stays off
     ///
-    /// In seconds, 0 to 60: at least so long after off, a reboot sends on; and for so long after the command,
-    /// no "off" is believed. Left out, a reboot waits for 2 s, and readings count at once.
+    /// In seconds, 0 to 60: at least so long after off, a reboot sends on; and for so long after
+    /// the command, no "off" is believed. Left out, a reboot waits for 2 s, and readings count
+    /// at once.
     #[arg(long, value_parser = ocf::seconds(0..=60))]
     power_wait: Option<Seconds>,
 
@@ -217,7 +225,8 @@ pub struct Ipmi {
 
     /// How long a silent BMC is waited for
     ///
-    /// In seconds, 1 to 600. One that has answered, and is silent then, is waited for as long as the action lasts.
+    /// In seconds, 1 to 600. One that has answered, and is silent then, is waited for as long as
+    /// the action lasts.
     #[arg(long, default_value = "10", value_parser = ocf::seconds(1..=600))]
     login_timeout: Seconds,
 
@@ -241,7 +250,8 @@ pub struct Ipmi {
 
     /// Use plug as an address (ignored)
     ///
-    /// Accepted for old configurations, and ignored: the cluster puts the node's name there. Use ip.
+    /// Accepted for old configurations, and ignored: the cluster puts the node's name there. Use
+    /// ip.
     #[arg(long)]
     port_as_ip: Option<Flag>,
 
@@ -271,7 +281,8 @@ pub struct Ipmi {
 
     /// Use sudo (ignored)
     ///
-    /// Accepted for old configurations, and ignored: nothing here needs other rights than the agent has.
+    /// Accepted for old configurations, and ignored: nothing here needs other rights than the
+    /// agent has.
     #[arg(long, visible_alias = "sudo")]
     use_sudo: Option<Flag>,
 
@@ -473,7 +484,8 @@ impl Fence for Ipmi {
     }
 
     fn targets(&self) -> Result<Vec<Target>> {
-        // An error, not an empty list: that would say "fences nobody", and this device asks nobody whom it may fence.
+        // An error, not an empty list: that would say "fences nobody", and this device asks nobody
+        // whom it may fence.
         ensure!(
             self.hostname.is_some(),
             "parameter hostname: not given, so that there is nothing to list; expected the node's name"

@@ -1,7 +1,7 @@
 //! Access to a BMC by ipmitool: for IPMI 1.5, for bridging, and for whoever trusts it more.
 //!
-//! Each question is a process, and a session, of its own. The password is in the process's environment, which only its
-//! owner can read, and never on its command line.
+//! Each question is a process, and a session, of its own. The password is in the process's
+//! environment, which only its owner can read, and never on its command line.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -195,8 +195,8 @@ fn tidy(line: &str) -> String {
         .replace(" :", ":")
 }
 
-/// What ipmitool says the power is. These words and no others: an error in the middle of its output must not pass for
-/// a state.
+/// What ipmitool says the power is. These words and no others: an error in the middle of its output
+/// must not pass for a state.
 fn power(said: &str) -> Result<Power, Fault> {
     let mut states = said.lines().filter_map(|line| match line.trim_end() {
         "Chassis Power is on" => Some(Power::On),
@@ -217,8 +217,8 @@ fn value<'a>(said: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// What ipmitool says when it fails, and what that means. The first that is found counts. From ipmitool 1.8.19; some are of both
-/// `lan` and `lanplus`.
+/// What ipmitool says when it fails, and what that means. The first that is found counts. From
+/// ipmitool 1.8.19; some are of both `lan` and `lanplus`.
 const COMPLAINTS: &[(&str, Kind)] = &[
     ("RAKP 2 HMAC is invalid", Kind::WrongPassword),
     (

@@ -183,7 +183,8 @@ impl Bmc for Session<'_> {
     }
 }
 
-/// What an error of the protocol means here. It begins with the address, which every message of this agent does.
+/// What an error of the protocol means here. It begins with the address, which every message of
+/// this agent does.
 fn fault(error: &Error, address: &str) -> Fault {
     let kind = match error.kind() {
         ErrorKind::Config | ErrorKind::System => Kind::Setup,

@@ -23,7 +23,8 @@ pub const USER: &str = "admin";
 pub const PASSWORD: &str = "Marker-S3cret";
 pub const GUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
-/// The chassis: its power is the file `power`, what it was told is in `asked`, and other files are its faults.
+/// The chassis: its power is the file `power`, what it was told is in `asked`, and other files are
+/// its faults.
 const CHASSIS: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 1
 case "$2 $3" in
@@ -53,7 +54,8 @@ pub struct Bmc {
     simulator: Child,
 }
 
-/// Takes this thread, for good, to a machine of its own: a loopback interface, an empty /run, and the agent installed.
+/// Takes this thread, for good, to a machine of its own: a loopback interface, an empty /run, and
+/// the agent installed.
 pub fn enter() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
         .expect("new namespaces (this needs root)");

@@ -1,5 +1,6 @@
-//! Six defects of the peers, fence_ipmilan of fence-agents and external/ipmi of cluster-glue: each is shown on the peer and
-//! on ours, in one run. Where a peer never ends, it still runs when ours has ended; it is killed then.
+//! Six defects of the peers, fence_ipmilan of fence-agents and external/ipmi of cluster-glue: each
+//! is shown on the peer and on ours, in one run. Where a peer never ends, it still runs when ours
+//! has ended; it is killed then.
 
 use std::process::Child;
 use std::thread::sleep;
@@ -50,8 +51,8 @@ fn d1_the_wrong_node() {
         .expect(0);
 }
 
-/// A node that does not come on again is fenced all the same. The peer waits for it without end, and the fencer kills it
-/// and calls the fencing failed.
+/// A node that does not come on again is fenced all the same. The peer waits for it without end,
+/// and the fencer kills it and calls the fencing failed.
 #[test]
 #[ignore = "needs root, openipmi and fence-agents: cargo lab test"]
 fn d2_a_node_that_stays_off() {
@@ -73,7 +74,8 @@ fn d2_a_node_that_stays_off() {
     still_runs(peer);
 }
 
-/// An off that the BMC acknowledges and forgets is sent again. The peer sends it once, and waits without end.
+/// An off that the BMC acknowledges and forgets is sent again. The peer sends it once, and waits
+/// without end.
 #[test]
 #[ignore = "needs root, openipmi and fence-agents: cargo lab test"]
 fn d3_an_off_that_is_ignored() {

@@ -50,8 +50,8 @@ impl Watch {
     }
 }
 
-/// All system calls of a call and of its children, but for those by which it is given its parameters. Whole strings, and no
-/// environments: that of ipmitool has the password, by intent.
+/// All system calls of a call and of its children, but for those by which it is given its
+/// parameters. Whole strings, and no environments: that of ipmitool has the password, by intent.
 fn traced(called: Called) -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");

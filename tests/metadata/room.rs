@@ -11,8 +11,9 @@ use super::{AGENTS, FENCE_AGENTS};
 /// Where programs look for agents.
 pub(super) const PROVIDER: &str = "/usr/lib/ocf/resource.d/hastor";
 
-/// Moves in and becomes the command. Over `/var/log` too, where crmsh keeps a log of its own. Fence agents are beside what the
-/// machine has in /usr/sbin, the only place where anything looks for them.
+/// Moves in and becomes the command. Over `/var/log` too, where crmsh keeps a log of its own. Fence
+/// agents are beside what the machine has in /usr/sbin, the only place where anything looks for
+/// them.
 const MOVE_IN: &str = "\
 mount -t tmpfs -o mode=755 none /usr/lib/ocf/resource.d
 mount -t tmpfs -o mode=755 none /var/log

@@ -141,8 +141,8 @@ impl Cmd {
         &self.input
     }
 
-    /// The text with every secret replaced by `***`: some tools repeat a password they refuse. One of fewer than
-    /// four bytes stays: it would be told by the gaps it leaves in other words.
+    /// The text with every secret replaced by `***`: some tools repeat a password they refuse. One
+    /// of fewer than four bytes stays: it would be told by the gaps it leaves in other words.
     pub(crate) fn without_secrets(&self, text: String) -> String {
         self.env
             .iter()

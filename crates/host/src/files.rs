@@ -97,9 +97,9 @@ impl Host {
         })
     }
 
-    /// Opens a file that lines are added to, made readable for its owner only (mode 0600) whether it is new or not.
-    /// A link in its place, and anything that is no ordinary file, is an error: whoever can write to the
-    /// directory must not choose what root writes to.
+    /// Opens a file that lines are added to, made readable for its owner only (mode 0600) whether
+    /// it is new or not. A link in its place, and anything that is no ordinary file, is an
+    /// error: whoever can write to the directory must not choose what root writes to.
     pub fn log_file(&self, path: &str) -> Result<fs::File> {
         let open = || -> io::Result<fs::File> {
             let file = fs::OpenOptions::new()

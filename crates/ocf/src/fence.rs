@@ -2,13 +2,15 @@
 //!
 //! A fence agent is a struct of typed parameters that implements [`Fence`], declared as one that
 //! implements [`Agent`](crate::Agent) is: metadata, manual page, `--help` and validation are read
-//! off it. Fields begin with [`Common`], flattened in. Names that other agents had for a parameter are clap's
-//! `visible_aliases`: accepted, advertised as deprecated, and outranked by the field's own name.
+//! off it. Fields begin with [`Common`], flattened in. Names that other agents had for a parameter
+//! are clap's `visible_aliases`: accepted, advertised as deprecated, and outranked by the field's
+//! own name.
 //!
-//! The protocol is ClusterLabs' FenceAgentAPI, as Pacemaker 2.1 and 3.0 speak it: parameters come as
-//! `name=value` lines on standard input, or as options by hand; the exit code is 0 or 1, and of `status` 2
-//! for "off"; the reason is on standard error. Fencing is taken for done if and only if the exit code
-//! is 0, so nothing but a confirmed "off" may lead there: no panic, no timeout, no signal.
+//! The protocol is ClusterLabs' FenceAgentAPI, as Pacemaker 2.1 and 3.0 speak it: parameters come
+//! as `name=value` lines on standard input, or as options by hand; the exit code is 0 or 1, and of
+//! `status` 2 for "off"; the reason is on standard error. Fencing is taken for done if and only if
+//! the exit code is 0, so nothing but a confirmed "off" may lead there: no panic, no timeout, no
+//! signal.
 //!
 //! ```
 //! use ocf::fence::{Common, Fence, Power, Target, Task};
@@ -90,7 +92,8 @@ pub trait Fence: clap::Parser {
     const NAME: &'static str;
     /// Where its makers are found.
     const VENDOR_URL: &'static str;
-    /// What an example in the manual page configures, besides the node: `NAME=VALUE`, values in capitals.
+    /// What an example in the manual page configures, besides the node: `NAME=VALUE`, values in
+    /// capitals.
     const EXAMPLE: &'static [&'static str] = &[];
 
     /// The parameters that every fence agent has.
@@ -130,8 +133,8 @@ pub trait Fence: clap::Parser {
     /// Gives power; Ok only if it is seen to be there.
     fn on(&self, task: &Task) -> Result<()>;
 
-    /// Takes the power away and gives it again. Ok as soon as the power was seen to be gone, whether or not it came back: the
-    /// target is fenced.
+    /// Takes the power away and gives it again. Ok as soon as the power was seen to be gone,
+    /// whether or not it came back: the target is fenced.
     fn reboot(&self, task: &Task) -> Result<()> {
         self.off(task)?;
         if let Err(error) = self.on(task) {
@@ -291,8 +294,8 @@ pub struct Common {
 
     /// Wait before off and reboot
     ///
-    /// In seconds, 0 to 300, exactly; the time is added to the action's own. In a cluster prefer pcmk_delay_base or
-    /// priority-fencing-delay, which do not use up the time of the action.
+    /// In seconds, 0 to 300, exactly; the time is added to the action's own. In a cluster prefer
+    /// pcmk_delay_base or priority-fencing-delay, which do not use up the time of the action.
     #[arg(long, default_value = "0", value_parser = crate::seconds(0..=300))]
     pub delay: Seconds,
 
@@ -316,8 +319,8 @@ pub struct Common {
 
     /// File to write each step to
     ///
-    /// Lines are added to it. It is made readable for its owner only, and no secret gets into it. One that is a
-    /// link or no ordinary file is not written to; the action goes on without.
+    /// Lines are added to it. It is made readable for its owner only, and no secret gets into it.
+    /// One that is a link or no ordinary file is not written to; the action goes on without.
     #[arg(short = 'D', long, visible_alias = "debug")]
     pub debug_file: Option<String>,
 

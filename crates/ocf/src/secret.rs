@@ -3,7 +3,9 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-/// A parameter's value that appears in no message. Its memory is overwritten when it goes.
+/// A parameter's value that appears in no message. Its memory is overwritten when it goes; what the
+/// parser of the command line copied on the way is not, so a process with secrets also has to be one
+/// that leaves no core dump, as [`crate::fence::main`] sees to.
 ///
 /// Pacemaker hides a parameter by its name: call it `password` or `passwd`.
 #[derive(Clone, PartialEq, Eq)]

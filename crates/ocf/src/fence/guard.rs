@@ -22,15 +22,15 @@ pub fn interrupt_flag() -> &'static AtomicBool {
     &INTERRUPTED
 }
 
-/// From now on nobody but root looks into this process, and nothing of it gets into a core dump. Best effort: where
-/// the kernel refuses, fencing goes on.
+/// From now on nobody but root looks into this process, and nothing of it gets into a core dump.
+/// Best effort: where the kernel refuses, fencing goes on.
 pub(super) fn hide_memory() {
     let _ = prctl::set_dumpable(false);
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
-/// From now on SIGTERM and SIGINT are noted, so that a session can be closed. A system call that waits is
-/// interrupted by them. A second one ends the process as ever.
+/// From now on SIGTERM and SIGINT are noted, so that a session can be closed. A system call that
+/// waits is interrupted by them. A second one ends the process as ever.
 pub(super) fn heed_signals() {
     let action = SigAction::new(
         SigHandler::Handler(note),
@@ -51,8 +51,8 @@ extern "C" fn note(_: i32) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// Ends the process with exit code 1 and a reason after `limit`, whatever the rest of it waits for: the resolver of
-/// names, for one, has its own idea of time.
+/// Ends the process with exit code 1 and a reason after `limit`, whatever the rest of it waits for:
+/// the resolver of names, for one, has its own idea of time.
 #[expect(
     clippy::disallowed_methods,
     reason = "one thread that waits, and ends the process if the rest of it does not"
@@ -70,7 +70,8 @@ pub(super) fn end_after(limit: Duration, name: &'static str) {
     let _ = std::thread::Builder::new().spawn(watch);
 }
 
-/// An error in the agent itself ends it with exit code 1. The message stays unsaid: it could have a secret in it.
+/// An error in the agent itself ends it with exit code 1. The message stays unsaid: it could have a
+/// secret in it.
 pub(super) fn fail_on_panic(name: &'static str) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string);

@@ -34,11 +34,12 @@ struct Given<'a> {
 }
 
 impl Request {
-    /// Reads `name=value` lines. Empty ones and those that begin with `#` mean nothing. Names that are not known are
-    /// passed over with a warning, for the cluster's tools add some of their own.
+    /// Reads `name=value` lines. Empty ones and those that begin with `#` mean nothing. Names that
+    /// are not known are passed over with a warning, for the cluster's tools add some of their
+    /// own.
     ///
-    /// A value is taken without the blanks around it and without one pair of quotation marks, as by other fence
-    /// agents; that of a secret is taken as it is.
+    /// A value is taken without the blanks around it and without one pair of quotation marks, as by
+    /// other fence agents; that of a secret is taken as it is.
     pub fn from_lines(text: &str, command: &Command) -> Result<Request> {
         let parameters = declared(command);
         let mut given = Given::new(&parameters);
@@ -63,8 +64,8 @@ impl Request {
         given.into_request()
     }
 
-    /// Reads options as getopt does: `-a ADDRESS`, `-aADDRESS`, `--ip ADDRESS`, `--ip=ADDRESS`; what is yes or no
-    /// takes a value only behind `=`. An unknown one is an error.
+    /// Reads options as getopt does: `-a ADDRESS`, `-aADDRESS`, `--ip ADDRESS`, `--ip=ADDRESS`;
+    /// what is yes or no takes a value only behind `=`. An unknown one is an error.
     pub fn from_options(words: &[String], command: &Command) -> Result<Request> {
         let parameters = declared(command);
         let mut given = Given::new(&parameters);
@@ -175,8 +176,8 @@ impl<'a> Given<'a> {
         Ok(())
     }
 
-    /// One value for each parameter: that of its own name before those of older ones, in their order. Lines come in
-    /// any order, so which came last means nothing.
+    /// One value for each parameter: that of its own name before those of older ones, in their
+    /// order. Lines come in any order, so which came last means nothing.
     fn into_request(mut self) -> Result<Request> {
         let mut request = Request {
             nodename: self.values.remove(NODENAME),

@@ -1,5 +1,5 @@
-//! A fence agent's metadata, in the form of fence-agents, which is OCF 1.0's with words of its own. Like an agent's, it
-//! depends on the declaration alone.
+//! A fence agent's metadata, in the form of fence-agents, which is OCF 1.0's with words of its own.
+//! Like an agent's, it depends on the declaration alone.
 
 use std::io;
 
@@ -23,7 +23,8 @@ type Xml = Writer<Vec<u8>>;
 
 fn write_document<F: Fence>(xml: &mut Xml) -> io::Result<()> {
     let (summary, description) = about(&F::command());
-    // No encoding, and no <version>: pcs would hold the document against the rules of OCF 1.1, which it does not follow.
+    // No encoding, and no <version>: pcs would hold the document against the rules of OCF 1.1,
+    // which it does not follow.
     xml.write_event(Event::Decl(BytesDecl::new("1.0", None, None)))?;
     let agent = xml
         .create_element("resource-agent")

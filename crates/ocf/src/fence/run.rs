@@ -193,8 +193,8 @@ fn start_log<F: Fence>(request: &Request, secrets: &[Secret], host: &Host) {
     }
 }
 
-/// Prints an outcome. A reader that has gone away changes nothing: the exit code is what counts. That what
-/// was asked for cannot be written anywhere is a failure.
+/// Prints an outcome. A reader that has gone away changes nothing: the exit code is what counts.
+/// That what was asked for cannot be written anywhere is a failure.
 fn print<F: Fence>(outcome: &Outcome, secrets: &[Secret]) -> ExitCode {
     let mut stdout = io::stdout();
     let written = stdout
@@ -228,8 +228,8 @@ fn parse<F: Fence>(request: &Request) -> Result<F> {
     params::fill(&mut F::command(), &request.params).map_err(|reason| anyhow!(reason))
 }
 
-/// Carries out a request: what [`main`] does, without the process around it. `interrupted` tells whether a signal asked
-/// for the end.
+/// Carries out a request: what [`main`] does, without the process around it. `interrupted` tells
+/// whether a signal asked for the end.
 ///
 /// Which exit code an action may have is decided here: 2 from `status` only.
 pub fn execute<F: Fence>(

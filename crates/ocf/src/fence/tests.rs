@@ -374,3 +374,35 @@ fn times_have_a_range_and_no_surprises() {
         assert!(read(wrong).is_err(), "{wrong}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever is given, reading it does not panic, and what it says of it has no value in it.
+    #[test]
+    fn any_input_is_read_or_refused_without_its_values(
+        given in proptest::collection::vec(("[ -~]{0,12}", "\\PC{0,12}"), 0..8),
+        noise in "\\PC{0,80}",
+    ) {
+        // No name is that long, so it can only be told from a value.
+        let marker = "VALUE-THAT-NOBODY-MAY-SEE";
+        let mut text = String::new();
+        for (name, value) in &given {
+            let name = name.replace(['=', '#'], "");
+            text.push_str(&format!("{name}={value}{marker}\n"));
+        }
+        text.push_str(&noise);
+        match lines(&text) {
+            Ok(request) => {
+                let said = request.warnings.join("\n");
+                assert!(!said.contains(marker), "{said}");
+            }
+            Err(error) => assert!(!error.to_string().contains(marker), "{error}"),
+        }
+        // A value that is itself an unknown option is named, as one.
+        let words = text.split_whitespace();
+        let words = words.filter(|word| !word.starts_with("--") || word.contains('='));
+        let words: Vec<String> = words.map(str::to_owned).collect();
+        if let Err(error) = Request::from_options(&words, &Sample::command()) {
+            assert!(!error.to_string().contains(marker), "{error}");
+        }
+    }
+}
