@@ -170,6 +170,14 @@ fn pacemakers_fencer_fences_by_it() {
     bmc.reset();
     fencer.succeeds(&["-D", "fence-n1"]);
 
+    // With what old configurations have under the older name of plug, which the fencer sets.
+    let old = [&of("n1")[..], &[("port", "22")]].concat();
+    fencer.register("fence-old", &old);
+    fencer.succeeds(&["-B", "n1", "-t", "60"]);
+    assert_eq!(bmc.asked(), "01");
+    fencer.succeeds(&["-D", "fence-old"]);
+    bmc.reset();
+
     // By an alias, and forced onto a device that knows better.
     let mapped = [&of("n1")[..], &[("pcmk_host_map", "n1:bmc-7")]].concat();
     fencer.register("fence-mapped", &mapped);

@@ -278,6 +278,9 @@ fn another_node_is_refused_before_anybody_is_asked() {
         &["hostname=n1", "nodename=n1"][..],
         &["nodes=n0;n1", "nodename=n1", "plug=bmc-7"],
         &["hostname=n1", "port=n1"],
+        // The fencer adds plug to whatever the configuration has.
+        &["hostname=n1", "port=22", "plug=n1", "nodename=n1"],
+        &["port=22", "plug=n1"],
         &["hostname=n1"],
         &["hostname=n1", "nodename=N1"],
         &["nodename=whoever"],

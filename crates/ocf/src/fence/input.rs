@@ -24,6 +24,9 @@ pub struct Request {
 
 /// The cluster's own key. It is no parameter: nobody configures it.
 const NODENAME: &str = "nodename";
+/// The one parameter that the fencer sets by itself, to the node's name or alias, also beside an
+/// older name that a configuration has: that is no contradiction.
+const PLUG: &str = "plug";
 
 /// What was given, name by name, in the words it was given in.
 struct Given<'a> {
@@ -194,7 +197,7 @@ impl<'a> Given<'a> {
                 match &chosen {
                     None => chosen = Some((name, value)),
                     Some((first, other)) => ensure!(
-                        *other == value,
+                        *other == value || parameter.name == PLUG,
                         "parameters {first} and {name} are one, and have different values; expected one of them"
                     ),
                 }
