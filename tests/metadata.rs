@@ -11,6 +11,7 @@
 )]
 
 mod examples;
+mod fencing;
 mod gates;
 mod room;
 
@@ -23,6 +24,22 @@ use std::process::{Command, Output, Stdio};
 /// The agents, and where cargo put their executables.
 pub(crate) const AGENTS: &[(&str, &str)] = &[("vip", env!("CARGO_BIN_EXE_vip"))];
 
+/// The fence agents likewise. Their metadata follows other rules.
+pub(crate) const FENCE_AGENTS: &[(&str, &str)] =
+    &[("fence_hastor_ipmi", env!("CARGO_BIN_EXE_fence_hastor_ipmi"))];
+
+/// What an executable is asked for its metadata by, and the others to which it prints something long.
+fn words(agent: &str) -> [&'static [&'static str]; 2] {
+    match agent.starts_with("fence_") {
+        true => [&["-o", "metadata"], &["-o", "manpage"]],
+        false => [&["meta-data"], &["man"]],
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    AGENTS.iter().chain(FENCE_AGENTS)
+}
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn committed(agent: &str) -> PathBuf {
@@ -33,9 +50,9 @@ fn committed(agent: &str) -> PathBuf {
 }
 
 /// Runs an agent with nothing in its environment.
-fn ask(executable: &str, action: &str) -> Output {
+fn ask(executable: &str, words: &[&str]) -> Output {
     Command::new(executable)
-        .arg(action)
+        .args(words)
         .env_clear()
         .stdin(Stdio::null())
         .output()
@@ -43,13 +60,13 @@ fn ask(executable: &str, action: &str) -> Output {
 }
 
 /// What an agent prints, and that it prints nothing else.
-fn told(executable: &str, action: &str) -> String {
-    let output = ask(executable, action);
+pub(crate) fn told(executable: &str, words: &[&str]) -> String {
+    let output = ask(executable, words);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         (output.status.code(), &*stderr),
         (Some(0), ""),
-        "{executable} {action}"
+        "{executable} {words:?}"
     );
     String::from_utf8(output.stdout).unwrap()
 }
@@ -62,14 +79,17 @@ fn every_executable_is_among_the_agents() {
         .skip(1)
         .filter_map(|section| section.strip_prefix("name = \"")?.split('"').next())
         .collect();
-    let agents: Vec<&str> = AGENTS.iter().map(|(agent, _)| *agent).collect();
-    assert_eq!(agents, executables, "AGENTS is not what Cargo.toml has");
+    let agents: Vec<&str> = all().map(|(agent, _)| *agent).collect();
+    assert_eq!(
+        agents, executables,
+        "AGENTS and FENCE_AGENTS are not what Cargo.toml has"
+    );
 }
 
 #[test]
 fn the_committed_metadata_is_what_the_agents_print() {
-    for (agent, executable) in AGENTS {
-        let (path, printed) = (committed(agent), told(executable, "meta-data"));
+    for (agent, executable) in all() {
+        let (path, printed) = (committed(agent), told(executable, words(agent)[0]));
         if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
             fs::write(&path, &printed).unwrap();
         }
@@ -87,7 +107,7 @@ fn no_committed_metadata_is_left_over() {
     for entry in fs::read_dir(Path::new(ROOT).join("ocf-meta")).unwrap() {
         let path = entry.unwrap().path();
         assert!(
-            AGENTS.iter().any(|(agent, _)| committed(agent) == path),
+            all().any(|(agent, _)| committed(agent) == path),
             "{} belongs to no agent",
             path.display()
         );
@@ -103,7 +123,7 @@ fn metadata_depends_on_nothing_around_it() {
             .stdin(Stdio::null())
             .env("OCF_RESKEY_no_such_parameter", "x")
             .envs(
-                gates::parameters(&told(executable, "meta-data")).map(|name| {
+                gates::parameters(&told(executable, &["meta-data"])).map(|name| {
                     (
                         format!("OCF_RESKEY_{name}"),
                         "not a value of anything \u{1}".to_owned(),
@@ -119,7 +139,7 @@ fn metadata_depends_on_nothing_around_it() {
         assert_eq!(output.status.code(), Some(0), "{agent}: {output:?}");
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),
-            told(executable, "meta-data")
+            told(executable, &["meta-data"])
         );
     }
 }
@@ -128,7 +148,7 @@ fn metadata_depends_on_nothing_around_it() {
 fn the_manual_page_is_printed_as_quietly() {
     for (agent, executable) in AGENTS {
         assert!(
-            told(executable, "man").contains(".SH NAME\nocf_hastor_"),
+            told(executable, &["man"]).contains(".SH NAME\nocf_hastor_"),
             "{agent}"
         );
     }
@@ -137,23 +157,23 @@ fn the_manual_page_is_printed_as_quietly() {
 /// A reader that goes away, as `| head` does, must not look like a crash in the cluster's log.
 #[test]
 fn nobody_listening_is_not_a_panic() {
-    for (_, executable) in AGENTS {
-        for action in ["meta-data", "man"] {
+    for (agent, executable) in all() {
+        for words in words(agent) {
             let (ours, theirs) = UnixStream::pair().unwrap();
             drop(ours);
-            is_no_panic(executable, action, OwnedFd::from(theirs).into());
+            is_no_panic(executable, words, OwnedFd::from(theirs).into());
             let full = fs::OpenOptions::new()
                 .write(true)
                 .open("/dev/full")
                 .unwrap();
-            is_no_panic(executable, action, full.into());
+            is_no_panic(executable, words, full.into());
         }
     }
 }
 
-fn is_no_panic(executable: &str, action: &str, stdout: Stdio) {
+fn is_no_panic(executable: &str, words: &[&str], stdout: Stdio) {
     let child = Command::new(executable)
-        .arg(action)
+        .args(words)
         .env_clear()
         .stdin(Stdio::null())
         .stdout(stdout)
@@ -164,8 +184,8 @@ fn is_no_panic(executable: &str, action: &str, stdout: Stdio) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         matches!(output.status.code(), Some(0 | 1)),
-        "{action}: {}: {stderr}",
+        "{words:?}: {}: {stderr}",
         output.status
     );
-    assert!(!stderr.contains("panic"), "{action}: {stderr}");
+    assert!(!stderr.contains("panic"), "{words:?}: {stderr}");
 }

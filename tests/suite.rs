@@ -1,4 +1,5 @@
 //! The executables, as Pacemaker, its tools and people use them.
 
+mod fencing;
 mod metadata;
 mod namespaces;

@@ -27,12 +27,12 @@ pub(super) fn parameters(metadata: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| attribute(line, "name"))
 }
 
-fn attribute<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn attribute<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     line.split_once(&format!(" {name}=\""))?.1.split('"').next()
 }
 
 /// The example values of an agent, in the order of its parameters.
-fn examples(agent: &str, metadata: &str) -> Vec<(String, &'static str)> {
+pub(super) fn examples(agent: &str, metadata: &str) -> Vec<(String, &'static str)> {
     let table = EXAMPLES
         .iter()
         .find(|(name, _)| *name == agent)
@@ -62,14 +62,14 @@ fn examples(agent: &str, metadata: &str) -> Vec<(String, &'static str)> {
 fn each_agent(gate: impl Fn(&Path, &str, &str)) {
     for (agent, executable) in AGENTS {
         let dir = tempfile::tempdir().unwrap();
-        gate(dir.path(), agent, &told(executable, "meta-data"));
+        gate(dir.path(), agent, &told(executable, &["meta-data"]));
     }
 }
 
 #[test]
 fn every_parameter_has_an_example_that_its_agent_takes() {
     for (agent, executable) in AGENTS {
-        let examples = examples(agent, &told(executable, "meta-data"));
+        let examples = examples(agent, &told(executable, &["meta-data"]));
         let variables = examples
             .iter()
             .map(|(name, value)| (format!("OCF_RESKEY_{name}"), value));
@@ -111,7 +111,7 @@ fn the_rules_of_pcs() {
     each_agent(|dir, _, metadata| follows(dir, rules, metadata));
 }
 
-fn follows(dir: &Path, rules: &str, metadata: &str) {
+pub(super) fn follows(dir: &Path, rules: &str, metadata: &str) {
     let lint = || {
         let mut lint = on_host(dir, "xmllint");
         lint.args(["--noout", "--nonet", "--relaxng", rules, "-"]);
@@ -277,9 +277,12 @@ fn crmsh_describes_and_configures_every_parameter() {
 #[ignore = "needs pcs, crmsh, libxml2-utils, pacemaker and mandoc: cargo lab test"]
 fn the_examples_of_the_manual_page_work() {
     for (agent, executable) in AGENTS {
-        let (dir, metadata) = (tempfile::tempdir().unwrap(), told(executable, "meta-data"));
+        let (dir, metadata) = (
+            tempfile::tempdir().unwrap(),
+            told(executable, &["meta-data"]),
+        );
         let dir = dir.path();
-        let page = told(executable, "man");
+        let page = told(executable, &["man"]);
         let mut codes = page.split(".EX\n").skip(1).map(|code| {
             let code = code.split(".EE\n").next().unwrap();
             let mut code = code.replace("\\-", "-").replace("\\e", "\\");
@@ -312,7 +315,7 @@ fn the_manual_page_renders_without_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("ocf_hastor_{agent}");
         let page = dir.path().join(format!("{name}.7"));
-        fs::write(&page, told(executable, "man")).unwrap();
+        fs::write(&page, told(executable, &["man"])).unwrap();
         let tool = |program: &str, arguments: &[&str]| -> String {
             let mut tool: Command = on_host(dir.path(), program);
             quiet_answer(tool.args(arguments).arg(&page), "")
@@ -330,7 +333,7 @@ fn the_manual_page_renders_without_a_warning() {
 }
 
 /// A cluster without nodes. It has quorum and no fencing, or tools would speak of nothing else.
-fn write_empty_cib(dir: &Path) {
+pub(super) fn write_empty_cib(dir: &Path) {
     let empty = answer(on_host(dir, "cibadmin").arg("--empty"), "");
     let properties = "<crm_config><cluster_property_set id=\"properties\">\
          <nvpair id=\"no-fencing\" name=\"stonith-enabled\" value=\"false\"/>\
@@ -341,7 +344,7 @@ fn write_empty_cib(dir: &Path) {
 }
 
 /// Gives crmsh something to configure, about which it must have nothing to remark.
-fn configure(crm: &mut Command, input: &str) {
+pub(super) fn configure(crm: &mut Command, input: &str) {
     let output = run(crm, input);
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
@@ -360,7 +363,7 @@ fn configure(crm: &mut Command, input: &str) {
 }
 
 /// Is there an element with these attributes?
-fn has(xml: &str, element: &str, attributes: &[(&str, &str)]) -> bool {
+pub(super) fn has(xml: &str, element: &str, attributes: &[(&str, &str)]) -> bool {
     xml.split('<').any(|it| {
         it.split_whitespace().next() == Some(element)
             && attributes

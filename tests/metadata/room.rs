@@ -6,21 +6,27 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::AGENTS;
+use super::{AGENTS, FENCE_AGENTS};
 
 /// Where programs look for agents.
 pub(super) const PROVIDER: &str = "/usr/lib/ocf/resource.d/hastor";
 
-/// Moves in and becomes the command. Over `/var/log` too, where crmsh keeps a log of its own.
+/// Moves in and becomes the command. Over `/var/log` too, where crmsh keeps a log of its own. Fence
+/// agents are beside what the machine has in /usr/sbin, the only place where anything looks for
+/// them.
 const MOVE_IN: &str = "\
 mount -t tmpfs -o mode=755 none /usr/lib/ocf/resource.d
 mount -t tmpfs -o mode=755 none /var/log
-mkdir /usr/lib/ocf/resource.d/hastor /var/log/crmsh
+mkdir /usr/lib/ocf/resource.d/hastor /var/log/crmsh /var/log/sbin
 while [ \"$1\" != -- ]; do
-    install -m 755 \"$1\" /usr/lib/ocf/resource.d/hastor/
+    case ${1##*/} in
+    fence_*) install -m 755 \"$1\" /var/log/sbin/ ;;
+    *) install -m 755 \"$1\" /usr/lib/ocf/resource.d/hastor/ ;;
+    esac
     shift
 done
 shift
+mount -t overlay -o ro,lowerdir=/var/log/sbin:/usr/sbin none /usr/sbin
 exec \"$@\"
 ";
 
@@ -37,7 +43,12 @@ pub(super) fn in_room(dir: &Path, program: &str) -> Command {
         "sh",
     ]);
     command
-        .args(AGENTS.iter().map(|(_, executable)| executable))
+        .args(
+            AGENTS
+                .iter()
+                .chain(FENCE_AGENTS)
+                .map(|(_, executable)| executable),
+        )
         .args(["--", program]);
     tidy(&mut command, dir);
     command

@@ -34,6 +34,7 @@ pub struct Cmd {
     env: Vec<Variable>,
     input: Vec<u8>,
     limit: Option<Duration>,
+    confidential: bool,
 }
 
 #[derive(Clone)]
@@ -52,6 +53,7 @@ impl Cmd {
             env: Vec::new(),
             input: Vec::new(),
             limit: None,
+            confidential: false,
         }
     }
 
@@ -95,6 +97,17 @@ impl Cmd {
         self
     }
 
+    /// What it prints is a secret: it appears in no log and in no error.
+    pub fn confidential(mut self) -> Cmd {
+        self.confidential = true;
+        self
+    }
+
+    /// Is what it prints a secret?
+    pub(crate) fn is_confidential(&self) -> bool {
+        self.confidential
+    }
+
     /// Ends it after `limit`, if the action's time is not over before.
     pub fn at_most(mut self, limit: Duration) -> Cmd {
         self.limit = Some(limit);
@@ -128,11 +141,12 @@ impl Cmd {
         &self.input
     }
 
-    /// The text with every secret replaced by `***`: some tools repeat a password they refuse.
+    /// The text with every secret replaced by `***`: some tools repeat a password they refuse. One
+    /// of fewer than four bytes stays: it would be told by the gaps it leaves in other words.
     pub(crate) fn without_secrets(&self, text: String) -> String {
         self.env
             .iter()
-            .filter(|variable| variable.secret && !variable.value.is_empty())
+            .filter(|variable| variable.secret && variable.value.len() >= 4)
             .fold(text, |text, variable| text.replace(&variable.value, "***"))
     }
 }
@@ -270,6 +284,7 @@ impl CmdError {
     pub fn failed(cmd: &Cmd, output: Output) -> CmdError {
         let complaint = line::last_lines(&output.stderr, 3);
         let said = match complaint.is_empty() {
+            _ if cmd.confidential => String::new(),
             true => line::last_lines(&cmd.without_secrets(output.stdout), 3),
             false => cmd.without_secrets(complaint),
         };

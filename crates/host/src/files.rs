@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -95,6 +95,34 @@ impl Host {
             }
             written
         })
+    }
+
+    /// Opens a file that lines are added to, made readable for its owner only (mode 0600) whether
+    /// it is new or not. A link in its place, and anything that is no ordinary file, is an
+    /// error: whoever can write to the directory must not choose what root writes to.
+    pub fn log_file(&self, path: &str) -> Result<fs::File> {
+        let open = || -> io::Result<fs::File> {
+            let file = fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+                .open(self.at(path))?;
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other("it is no ordinary file"));
+            }
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            Ok(file)
+        };
+        open().with_context(|| format!("opening {path}"))
+    }
+
+    /// The permissions of a file, such as 0600, or None if there is no such file.
+    pub fn mode(&self, path: &str) -> Result<Option<u32>> {
+        match fs::metadata(self.at(path)) {
+            Ok(found) => Ok(Some(found.permissions().mode() & 0o7777)),
+            Err(error) => absent(error).with_context(|| format!("looking at {path}")),
+        }
     }
 
     /// Makes a directory; that it is there already is fine.

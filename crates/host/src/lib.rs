@@ -117,7 +117,10 @@ impl Host {
         let limit = self.time_left().min(cmd.limit().unwrap_or(Duration::MAX));
         log::debug!("{cmd}");
         let output = self.system.exec(cmd, limit)?;
-        log::debug!("{cmd}: {output}");
+        match cmd.is_confidential() {
+            true => log::debug!("{cmd}: {}", output.status),
+            false => log::debug!("{cmd}: {output}"),
+        }
         Ok(output)
     }
 

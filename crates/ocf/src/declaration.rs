@@ -2,9 +2,9 @@
 
 use std::any::TypeId;
 
-use clap::Arg;
+use clap::{Arg, Command};
 
-use crate::{Agent, Flag};
+use crate::{Agent, Flag, Seconds, Secret};
 
 /// An operation that an agent advertises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,12 @@ pub struct Parameter {
     pub reloadable: bool,
     /// What to use instead, if it is kept only for old configurations.
     pub deprecated: Option<&'static str>,
+    /// Other names for it, kept only for old configurations, the most usual first.
+    pub aliases: Vec<String>,
+    /// The letter that stands for it on a command line.
+    pub short: Option<char>,
+    /// Is its value nobody's business?
+    pub secret: bool,
 }
 
 /// What a parameter's values look like.
@@ -133,6 +139,8 @@ pub enum ParameterKind {
     Boolean,
     /// A whole number.
     Integer,
+    /// A time in seconds.
+    Seconds,
     /// Any text.
     String,
     /// One of these.
@@ -141,20 +149,37 @@ pub enum ParameterKind {
 
 /// The parameters of an agent, in the order of its fields.
 pub fn parameters<A: Agent>() -> Vec<Parameter> {
-    A::command()
+    let mut parameters = declared(&A::command());
+    for parameter in &mut parameters {
+        let name = parameter.name.as_str();
+        let group = A::UNIQUE
+            .iter()
+            .find(|(_, members)| members.contains(&name));
+        parameter.unique_group = group.map(|(group, _)| *group);
+        parameter.unique_alone = group.is_some_and(|(_, members)| members.len() == 1);
+        parameter.reloadable = A::RELOADABLE.contains(&name);
+        parameter.deprecated = A::DEPRECATED
+            .iter()
+            .find(|(old, _)| *old == name)
+            .map(|(_, new)| *new);
+    }
+    parameters
+}
+
+/// What the fields alone say.
+pub(crate) fn declared(command: &Command) -> Vec<Parameter> {
+    command
         .get_arguments()
         .filter(|arg| arg.get_long().is_some())
-        .map(parameter::<A>)
+        .map(parameter)
         .collect()
 }
 
-fn parameter<A: Agent>(arg: &Arg) -> Parameter {
-    let name = arg.get_id().to_string();
-    let group = A::UNIQUE
-        .iter()
-        .find(|(_, members)| members.contains(&name.as_str()));
+fn parameter(arg: &Arg) -> Parameter {
     let summary = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let aliases = arg.get_all_aliases().unwrap_or_default();
     Parameter {
+        name: arg.get_id().to_string(),
         description: arg
             .get_long_help()
             .map(ToString::to_string)
@@ -166,15 +191,19 @@ fn parameter<A: Agent>(arg: &Arg) -> Parameter {
             .first()
             .map(|value| value.to_string_lossy().into_owned()),
         kind: kind(arg),
-        unique_group: group.map(|(group, _)| *group),
-        unique_alone: group.is_some_and(|(_, members)| members.len() == 1),
-        reloadable: A::RELOADABLE.contains(&name.as_str()),
-        deprecated: A::DEPRECATED
-            .iter()
-            .find(|(old, _)| *old == name)
-            .map(|(_, new)| *new),
-        name,
+        unique_group: None,
+        unique_alone: false,
+        reloadable: false,
+        deprecated: None,
+        aliases: aliases.into_iter().map(str::to_owned).collect(),
+        short: arg.get_short(),
+        secret: is_secret(arg),
     }
+}
+
+/// Is what this argument takes nobody's business?
+pub(crate) fn is_secret(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<Secret>()
 }
 
 fn kind(arg: &Arg) -> ParameterKind {
@@ -187,6 +216,8 @@ fn kind(arg: &Arg) -> ParameterKind {
     let is = |types: &[TypeId]| types.iter().any(|one| kind == *one);
     if is(&[TypeId::of::<Flag>()]) {
         ParameterKind::Boolean
+    } else if is(&[TypeId::of::<Seconds>()]) {
+        ParameterKind::Seconds
     } else if !values.is_empty() {
         ParameterKind::Select(values)
     } else if is(&[

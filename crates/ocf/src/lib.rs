@@ -45,16 +45,20 @@
 //! // The executable would be: fn main() -> std::process::ExitCode { ocf::main::<FlagFile>() }
 //! # let _ = ocf::main::<FlagFile>;
 //! ```
+//!
+//! Fencing is a protocol of its own, with [`Fence`] in the place of [`Agent`].
 
 mod call;
 mod declaration;
 mod exit;
+pub mod fence;
 mod log;
 pub mod man;
 pub mod meta;
 mod node;
 mod params;
 mod run;
+mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -63,9 +67,11 @@ use std::fmt;
 pub use call::Call;
 pub use declaration::{Operation, Parameter, ParameterKind, parameters};
 pub use exit::{Exit, Failure, classify};
+pub use fence::Fence;
 pub use node::Node;
-pub use params::{Flag, number, parse};
+pub use params::{Flag, Seconds, number, parse, seconds};
 pub use run::{Outcome, execute, main};
+pub use secret::Secret;
 
 /// What an agent's file begins with.
 pub mod prelude {

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-mod roff;
+pub(crate) mod roff;
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::{Agent, Exit, Operation, Parameter, ParameterKind, parameters};
 use roff::{Page, escape, prose};
 
 /// The day of the release whose version the pages show.
-const DATE: &str = "2026-11-21";
+pub(crate) const DATE: &str = "2026-11-21";
 
 /// The manual page of an agent.
 pub fn page<A: Agent>() -> String {
@@ -24,7 +24,7 @@ pub fn page<A: Agent>() -> String {
     let name = command.get_name();
     let version = command.get_version().unwrap_or_default();
     let parameters = parameters::<A>();
-    let (summary, description) = about::<A>();
+    let (summary, description) = about(&command);
     let mut page = Page::default();
     page.line(&format!(
         ".TH {} 7 {DATE} \"Hastor {version}\" \"OCF resource agents\"",
@@ -192,7 +192,7 @@ fn settings(operation: &Operation) -> String {
 }
 
 /// What is to be known of a parameter at a glance.
-fn facts(parameter: &Parameter, all: &[Parameter]) -> Vec<String> {
+pub(crate) fn facts(parameter: &Parameter, all: &[Parameter]) -> Vec<String> {
     let mut facts = vec![match &parameter.kind {
         ParameterKind::Select(values) => {
             let values = values
@@ -201,6 +201,7 @@ fn facts(parameter: &Parameter, all: &[Parameter]) -> Vec<String> {
                 .collect::<Vec<_>>();
             format!("one of {}", values.join(" | "))
         }
+        ParameterKind::Seconds => "seconds".to_owned(),
         kind => type_name(kind).to_owned(),
     }];
     if parameter.required {

@@ -8,6 +8,7 @@ pub(crate) mod tests;
 
 use std::io;
 
+use clap::Command;
 use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::{BytesDecl, BytesText, Event};
@@ -66,7 +67,7 @@ fn write_document<A: Agent>(xml: &mut Xml) -> io::Result<()> {
         // OCF's version. The agent's own is the attribute above.
         xml.create_element("version")
             .write_text_content(BytesText::new("1.1"))?;
-        let (summary, description) = about::<A>();
+        let (summary, description) = about(&command);
         write_descriptions(xml, &summary, &description)?;
         xml.create_element("parameters")
             .write_inner_content(|xml| {
@@ -160,8 +161,7 @@ fn write_descriptions(xml: &mut Xml, summary: &str, description: &str) -> io::Re
 }
 
 /// What an agent is, in one line and at length.
-pub(crate) fn about<A: Agent>() -> (String, String) {
-    let command = A::command();
+pub(crate) fn about(command: &Command) -> (String, String) {
     let summary = command
         .get_about()
         .map(ToString::to_string)
@@ -191,7 +191,8 @@ pub(crate) fn type_name(kind: &ParameterKind) -> &'static str {
     match kind {
         ParameterKind::Boolean => "boolean",
         ParameterKind::Integer => "integer",
-        ParameterKind::String => "string",
+        // OCF has no word for a time, and half a second is no integer.
+        ParameterKind::String | ParameterKind::Seconds => "string",
         ParameterKind::Select(_) => "select",
     }
 }

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, FromArgMatches};
 
+use crate::declaration::is_secret;
 use crate::{Agent, Exit, Failure};
 
 /// Reads an agent's parameters. What the agent does not declare is passed over, since Pacemaker
@@ -28,7 +31,15 @@ pub(crate) fn parse_typed<A: Agent>(
     if let Some(name) = typed.iter().find(|name| !known(name)) {
         return Err(Exit::Args.because(format!("there is no parameter \"{name}\"")));
     }
-    let mut line = vec![A::NAME.to_owned()];
+    fill(&mut command, given).map_err(|reason| Exit::NotConfigured.because(reason))
+}
+
+/// Fills a declaration with values, by the names of its fields. An error is one line.
+pub(crate) fn fill<P: FromArgMatches>(
+    command: &mut Command,
+    given: &BTreeMap<String, String>,
+) -> Result<P, String> {
+    let mut line = vec![command.get_name().to_owned()];
     for arg in command.get_arguments() {
         if let (Some(long), Some(value)) = (arg.get_long(), given.get(arg.get_id().as_str())) {
             line.push(format!("--{long}={value}"));
@@ -36,12 +47,12 @@ pub(crate) fn parse_typed<A: Agent>(
     }
     command
         .try_get_matches_from_mut(line)
-        .and_then(|matches| A::from_arg_matches(&matches))
-        .map_err(|error| Exit::NotConfigured.because(one_line(&error)))
+        .and_then(|matches| P::from_arg_matches(&matches))
+        .map_err(|error| one_line(&error, command))
 }
 
 /// What is wrong, from the parts of clap's error rather than from its many lines.
-fn one_line(error: &clap::Error) -> String {
+fn one_line(error: &clap::Error, command: &Command) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
@@ -59,7 +70,11 @@ fn one_line(error: &clap::Error) -> String {
         })
         .collect();
     let name = names.join(", ");
-    let value = text(ContextKind::InvalidValue);
+    let secret = |arg: &clap::Arg| is_secret(arg) && names.iter().any(|name| arg.get_id() == name);
+    let value = match command.get_arguments().any(secret) {
+        true => "***".to_owned(),
+        false => text(ContextKind::InvalidValue),
+    };
     match error.kind() {
         ErrorKind::MissingRequiredArgument => format!("parameter {name}: required, but not given"),
         ErrorKind::InvalidValue => {
@@ -123,5 +138,40 @@ impl FromStr for Flag {
 impl fmt::Display for Flag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+/// A time that a parameter gives, in seconds: `20`, `0.5` or `20s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(Duration);
+
+impl Seconds {
+    /// The time.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Duration {
+        seconds.0
+    }
+}
+
+/// Reads a time in a range of whole seconds: `#[arg(value_parser = ocf::seconds(0..=60))]`.
+pub fn seconds(
+    range: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Result<Seconds, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let (first, last) = (*range.start(), *range.end());
+        let number = text.strip_suffix('s').unwrap_or(text);
+        // What Rust reads beyond digits and a dot (1e3, inf, -0) no administrator means.
+        let plain = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+        match number.parse::<f64>() {
+            Ok(count) if plain && (f64::from(first)..=f64::from(last)).contains(&count) => {
+                Ok(Seconds(Duration::from_secs_f64(count)))
+            }
+            _ => Err(format!("is not a time from {first} to {last} seconds")),
+        }
     }
 }

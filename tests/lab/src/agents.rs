@@ -59,12 +59,14 @@ pub fn build() -> Result<Vec<PathBuf>> {
             destination.display()
         );
     }
-    let provider = destination.join("usr/lib/ocf/resource.d/hastor");
-    let entries =
-        std::fs::read_dir(&provider).with_context(|| format!("listing {}", provider.display()))?;
     let mut found = Vec::new();
-    for entry in entries {
-        found.push(entry?.path());
+    for place in ["usr/lib/ocf/resource.d/hastor", "usr/sbin"] {
+        let place = destination.join(place);
+        let entries =
+            std::fs::read_dir(&place).with_context(|| format!("listing {}", place.display()))?;
+        for entry in entries {
+            found.push(entry?.path());
+        }
     }
     found.sort();
     Ok(found)

@@ -3,6 +3,7 @@
 //! This program builds, reports and writes the files; a second process of it measures, as process 1 of namespaces of
 //! its own ([`stage`]), and sends what it finds as lines of JSON.
 
+pub mod fencing;
 mod goals;
 mod inspect;
 mod measure;
@@ -34,6 +35,9 @@ pub struct Options {
     /// Runs of each program in each group of fast actions; start and stop get fewer
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: u32,
+    /// The fence agent's status instead of the agents
+    #[arg(long)]
+    fencing: bool,
 }
 
 /// What the measuring process says, one per line.
@@ -45,6 +49,9 @@ enum Message {
 
 /// Builds, measures and reports.
 pub fn run(options: Options) -> Result<()> {
+    if options.fencing {
+        return fencing::run(options.runs);
+    }
     progress::begin();
     packages::install()?;
     say("agents: building");

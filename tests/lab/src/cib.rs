@@ -5,99 +5,74 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use roxmltree::{Document, Node};
 
-use crate::layout;
-use crate::vm::bmc;
-
-/// Who takes the power from a node.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Fencing {
-    /// The lab's own fence agent, which asks the machine room
-    Room,
-    /// A fence agent for IPMI, which asks the BMC of each node: `fence_ipmilan` and what has its parameters
-    Bmc(&'static str),
-}
+use crate::{bmc, layout};
 
 /// A CIB for the lab: fencing, and as many floating addresses as wanted.
 pub struct Cib {
     agent: String,
-    fencing: Fencing,
     monitor: u32,
     nodes: Vec<String>,
+    fencing: String,
+    timeout: u32,
     resources: String,
 }
 
 impl Cib {
-    /// Fencing, and nothing else. `agent` is the type of the floating addresses to come: `ocf:hastor:vip`.
-    pub fn new(nodes: &[String], agent: &str, fencing: Fencing) -> Cib {
+    /// Fencing through the lab's fence agent, and nothing else. `agent` is the type of the floating addresses to
+    /// come: `ocf:hastor:vip`.
+    pub fn new(nodes: &[String], agent: &str) -> Cib {
         Cib {
             agent: agent.to_owned(),
-            fencing,
             monitor: 5,
             nodes: nodes.to_vec(),
+            fencing: by_the_room(nodes),
+            timeout: 30,
             resources: String::new(),
         }
+    }
+
+    /// Fencing by the nodes' BMCs instead, each by a device of its own; that of `favoured` waits for some seconds, so
+    /// that in a race that node is faster.
+    pub fn fenced_by_bmcs(mut self, favoured: Option<(&str, u32)>) -> Cib {
+        (self.fencing, self.timeout) = (String::new(), 60);
+        for (node, number) in self.nodes.iter().zip(1..) {
+            let delay = favoured.filter(|(name, _)| name == node);
+            let delay = delay.map(|(_, seconds)| ("pcmk_delay_base", format!("{seconds}s")));
+            let attributes = [
+                ("hostname", node.clone()),
+                ("ip", layout::bmc_address(number)),
+                ("system_guid", bmc::guid(number)),
+                ("username", bmc::USER.to_owned()),
+                ("password", bmc::PASSWORD.to_owned()),
+            ];
+            let mut pairs = String::new();
+            for (name, value) in attributes.into_iter().chain(delay) {
+                let _ = write!(
+                    pairs,
+                    r#"
+          <nvpair id="fence-{node}-{name}" name="{name}" value="{value}"/>"#
+                );
+            }
+            let _ = write!(
+                self.fencing,
+                r#"
+      <primitive id="fence-{node}" class="stonith" type="fence_hastor_ipmi">
+        <instance_attributes id="fence-{node}-params">{pairs}
+        </instance_attributes>
+        <operations>
+          <op id="fence-{node}-start" name="start" interval="0s" timeout="20s"/>
+          <op id="fence-{node}-monitor" name="monitor" interval="60s" timeout="20s"/>
+        </operations>
+      </primitive>"#
+            );
+        }
+        self
     }
 
     /// Adds resources, as XML.
     pub fn resources(mut self, xml: &str) -> Cib {
         self.resources += xml;
         self
-    }
-
-    /// The fence devices and where they may run.
-    fn power(&self) -> (String, String) {
-        let (mut devices, mut places) = (String::new(), String::new());
-        match self.fencing {
-            Fencing::Room => {
-                let hosts = self.nodes.join(" ");
-                let _ = write!(
-                    devices,
-                    r#"
-      <primitive id="power" class="stonith" type="fence_hastor_lab">
-        <instance_attributes id="power-params">
-          <nvpair id="power-hosts" name="pcmk_host_list" value="{hosts}"/>
-          <nvpair id="power-check" name="pcmk_host_check" value="static-list"/>
-        </instance_attributes>
-        <operations>
-          <op id="power-start" name="start" interval="0s" timeout="20s"/>
-          <op id="power-monitor" name="monitor" interval="300s" timeout="20s"/>
-        </operations>
-      </primitive>"#
-                );
-            }
-            Fencing::Bmc(agent) => {
-                for node in &self.nodes {
-                    let address = layout::number(node).map(layout::bmc_address);
-                    let address = address.unwrap_or_default();
-                    let (user, password) = (bmc::USER, bmc::PASSWORD);
-                    let _ = write!(
-                        devices,
-                        r#"
-      <primitive id="power-{node}" class="stonith" type="{agent}">
-        <instance_attributes id="power-{node}-params">
-          <nvpair id="power-{node}-hosts" name="pcmk_host_list" value="{node}"/>
-          <nvpair id="power-{node}-check" name="pcmk_host_check" value="static-list"/>
-          <nvpair id="power-{node}-ip" name="ip" value="{address}"/>
-          <nvpair id="power-{node}-username" name="username" value="{user}"/>
-          <nvpair id="power-{node}-password" name="password" value="{password}"/>
-          <nvpair id="power-{node}-lanplus" name="lanplus" value="1"/>
-          <nvpair id="power-{node}-cipher" name="cipher" value="3"/>
-        </instance_attributes>
-        <operations>
-          <op id="power-{node}-start" name="start" interval="0s" timeout="60s"/>
-          <op id="power-{node}-monitor" name="monitor" interval="300s" timeout="60s"/>
-        </operations>
-      </primitive>"#
-                    );
-                    let _ = write!(
-                        places,
-                        r#"
-      <rsc_location id="power-{node}-elsewhere" rsc="power-{node}" node="{node}" score="-INFINITY"/>"#
-                    );
-                }
-            }
-        }
-        (devices, places)
     }
 
     /// Seconds between two monitors of the addresses added from now on.
@@ -138,30 +113,23 @@ impl Cib {
 
     /// The CIB as XML, without nodes: those of the running cluster are put in when it is loaded.
     pub fn to_xml(&self) -> String {
-        let (devices, places) = self.power();
-        let resources = &self.resources;
-        // What an emulated machine takes is more than what a real one does.
-        let patience = match self.fencing {
-            Fencing::Room => 30,
-            Fencing::Bmc(_) => 90,
-        };
+        let (fencing, timeout, resources) = (&self.fencing, self.timeout, &self.resources);
         format!(
             r#"<cib validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
   <configuration>
     <crm_config>
       <cluster_property_set id="lab-properties">
         <nvpair id="lab-stonith-enabled" name="stonith-enabled" value="true"/>
-        <nvpair id="lab-stonith-timeout" name="stonith-timeout" value="{patience}s"/>
+        <nvpair id="lab-stonith-timeout" name="stonith-timeout" value="{timeout}s"/>
         <nvpair id="lab-concurrent-fencing" name="concurrent-fencing" value="true"/>
         <nvpair id="lab-no-quorum-policy" name="no-quorum-policy" value="stop"/>
         <nvpair id="lab-dc-deadtime" name="dc-deadtime" value="2s"/>
       </cluster_property_set>
     </crm_config>
     <nodes/>
-    <resources>{devices}{resources}
+    <resources>{fencing}{resources}
     </resources>
-    <constraints>{places}
-    </constraints>
+    <constraints/>
     <rsc_defaults>
       <meta_attributes id="lab-defaults">
         <nvpair id="lab-stickiness" name="resource-stickiness" value="100"/>
@@ -174,6 +142,24 @@ impl Cib {
 "#
         )
     }
+}
+
+/// One device for all nodes: the machine room itself.
+fn by_the_room(nodes: &[String]) -> String {
+    let hosts = nodes.join(" ");
+    format!(
+        r#"
+      <primitive id="power" class="stonith" type="fence_hastor_lab">
+        <instance_attributes id="power-params">
+          <nvpair id="power-hosts" name="pcmk_host_list" value="{hosts}"/>
+          <nvpair id="power-check" name="pcmk_host_check" value="static-list"/>
+        </instance_attributes>
+        <operations>
+          <op id="power-start" name="start" interval="0s" timeout="20s"/>
+          <op id="power-monitor" name="monitor" interval="300s" timeout="20s"/>
+        </operations>
+      </primitive>"#
+    )
 }
 
 /// The configuration section of a CIB file, with the nodes of the running cluster: Pacemaker numbers them itself, and
@@ -303,7 +289,7 @@ mod tests {
     #[test]
     fn built_cib_is_xml_with_every_address() {
         let nodes = ["n1".to_owned(), "n2".to_owned()];
-        let xml = Cib::new(&nodes, "ocf:hastor:vip", Fencing::Room)
+        let xml = Cib::new(&nodes, "ocf:hastor:vip")
             .vip("a", "192.0.2.10")
             .vip("b", "192.0.2.11")
             .to_xml();
@@ -314,13 +300,5 @@ mod tests {
             .collect();
         assert_eq!(kinds, ["fence_hastor_lab", "vip", "vip"]);
         assert!(!xml.contains("crm_feature_set"));
-        let xml = Cib::new(&nodes, "ocf:hastor:vip", Fencing::Bmc("fence_ipmilan")).to_xml();
-        let document = Document::parse(&xml).unwrap();
-        let addresses: Vec<_> = document
-            .descendants()
-            .filter(|node| node.attribute("name") == Some("ip"))
-            .filter_map(|node| node.attribute("value"))
-            .collect();
-        assert_eq!(addresses, ["10.77.4.101", "10.77.4.102"]);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::cib::{self, Cib, Fencing};
+use crate::cib::{self, Cib};
 use crate::control::{self, Leash};
 use crate::corosync::Quorum;
 use crate::crm::Status;
@@ -31,7 +31,8 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// Type of the floating addresses, `ocf:hastor:vip`.
     pub agent: String,
-    fencing: Fencing,
+    /// Whether its nodes are virtual machines: those are fenced by their BMCs, always.
+    guests: bool,
     leash: Option<Leash>,
 }
 
@@ -42,7 +43,7 @@ impl Cluster {
         let cluster = Cluster {
             nodes: layout::nodes(nodes),
             agent: agent.to_owned(),
-            fencing: Fencing::Room,
+            guests: false,
             leash: Some(leash),
         };
         let formed = cluster.form();
@@ -83,7 +84,7 @@ impl Cluster {
         Cluster {
             nodes,
             agent: "ocf:hastor:vip".to_owned(),
-            fencing: Fencing::Bmc("fence_ipmilan"),
+            guests: true,
             leash: None,
         }
     }
@@ -102,7 +103,7 @@ impl Cluster {
         Ok(Cluster {
             nodes,
             agent: agent.to_owned(),
-            fencing: Fencing::Room,
+            guests: false,
             leash: None,
         })
     }
@@ -263,7 +264,11 @@ impl Cluster {
 
     /// A CIB with fencing for this cluster, to add addresses to.
     pub fn cib(&self) -> Cib {
-        Cib::new(&self.nodes, &self.agent, self.fencing)
+        let cib = Cib::new(&self.nodes, &self.agent);
+        if self.guests {
+            return cib.fenced_by_bmcs(None);
+        }
+        cib
     }
 
     /// Replaces the configuration of the cluster by that of a CIB text.
@@ -379,7 +384,7 @@ impl Cluster {
                 .resources
                 .iter()
                 .map(|r| r.id.as_str())
-                .filter(|id| !id.starts_with("power"))
+                .filter(|id| *id != "power")
                 .collect();
             if !left.is_empty() || !status.failures.is_empty() {
                 bail!("left: {left:?}, failures: {:?}", status.failures);

@@ -92,9 +92,14 @@ pub fn replication_address(number: u8) -> String {
 /// The lab's own address on the management network.
 pub const MANAGEMENT: &str = "10.77.4.240";
 
+/// Address of a machine on the management network.
+pub fn management_address(number: u8) -> String {
+    format!("10.77.4.{number}")
+}
+
 /// Address of a node's BMC, on the management network.
 pub fn bmc_address(number: u8) -> String {
-    format!("10.77.4.{}", 100 + number)
+    format!("10.77.4.{}", 100 + u16::from(number))
 }
 
 /// IPv4 address of a machine on the service network.

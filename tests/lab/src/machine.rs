@@ -151,6 +151,10 @@ fn network(name: &str) -> Result<()> {
             "address add {}/24 dev ring0\nlink set ring0 up\n",
             layout::ring_address(number)
         );
+        batch += &format!(
+            "address add {}/24 dev mgmt0\nlink set mgmt0 up\n",
+            layout::management_address(number)
+        );
     }
     batch += &format!(
         "address add {}/24 dev lan0\n",

@@ -8,6 +8,7 @@
 
 mod agents;
 mod bench;
+mod bmc;
 mod cib;
 mod client;
 mod cluster;
@@ -18,6 +19,7 @@ mod demo;
 mod disk;
 mod evidence;
 mod fence;
+mod fencing;
 mod image;
 mod interrupt;
 mod kernel;
@@ -81,6 +83,9 @@ enum What {
         /// Only the steps and scenarios whose name contains this
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
+        /// How often what is repeated by chance or by races is done, such as the split brain
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        times: u32,
         /// Only list the names
         #[arg(long)]
         list: bool,
@@ -179,12 +184,6 @@ enum Hidden {
         command: Vec<String>,
     },
     #[command(hide = true)]
-    Chassis {
-        name: String,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        words: Vec<String>,
-    },
-    #[command(hide = true)]
     Machine {
         name: String,
         #[arg(long)]
@@ -199,6 +198,12 @@ enum Hidden {
     #[command(hide = true)]
     Serve { name: String },
     #[command(hide = true)]
+    Chassis {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    #[command(hide = true)]
     Fetch { address: IpAddr },
     #[command(hide = true)]
     Watch { address: IpAddr },
@@ -208,6 +213,8 @@ enum Hidden {
         #[command(flatten)]
         options: bench::Options,
     },
+    #[command(hide = true)]
+    MeasureFencing { runs: usize, ours: PathBuf },
     #[command(hide = true)]
     Tied {
         /// SIGKILL instead of SIGTERM
@@ -248,9 +255,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             demo::run(&cli.agent, keep)?;
         }
         What::Test { list: true, .. } | What::Hidden(_) => {}
-        What::Test { only, .. } => {
+        What::Test { only, times, .. } => {
             let turn = begin()?;
-            return steps::run(&cli.agent, only.as_deref(), turn);
+            return steps::run(&cli.agent, only.as_deref(), times, turn);
         }
         What::Bench(options) => bench::run(options)?,
         What::Image { check } => {
@@ -302,13 +309,14 @@ fn run_hidden(hidden: &Hidden) -> Result<ExitCode> {
         Hidden::VmExec { name, command } => {
             return vm::exec::run(name, command).map(ExitCode::from);
         }
-        Hidden::Chassis { name, words } => vm::bmc::chassis(name, words)?,
         Hidden::Machine { name, daemons } => machine::hold(name, *daemons)?,
         Hidden::Init { name, daemons } => machine::init(name, *daemons)?,
         Hidden::Serve { name } => service::serve(name)?,
+        Hidden::Chassis { name, words } => bmc::chassis(name, words)?,
         Hidden::Fetch { address } => cluster::fetch_once(*address)?,
         Hidden::Watch { address } => service::watch(*address)?,
         Hidden::Measure { vip, options } => bench::measure(vip.clone(), *options)?,
+        Hidden::MeasureFencing { runs, ours } => bench::fencing::measure(ours, *runs)?,
         Hidden::Tied { kill, command } => {
             set_pdeathsig(if *kill {
                 Signal::SIGKILL

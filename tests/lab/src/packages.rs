@@ -32,6 +32,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("mandoc", "do the manual pages render?"),
     ("e2fsprogs", "a file system that hangs"),
     ("util-linux", "nsenter"),
+    ("openipmi", "ipmi_sim, the nodes' BMCs"),
+    ("ipmitool", "does it understand our IPMI, and we its?"),
+    ("fence-agents", "fence_ipmilan, the agent to compare with"),
+    ("cluster-glue", "external/ipmi, the agent to compare with"),
 ];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -180,6 +184,8 @@ fn disable(installed: &[(&str, &str)]) -> Result<()> {
         ("corosync", "corosync"),
         ("pacemaker", "pacemaker"),
         ("pcs", "pcsd"),
+        ("openipmi", "openipmi"),
+        ("ipmitool", "ipmievd"),
     ];
     let units = units
         .iter()

@@ -53,6 +53,14 @@ pub fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
+/// All processes of the node whose init is `init`.
+pub fn of_node(init: i32) -> Result<Vec<i32>> {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let wanted = namespace(init).with_context(|| format!("process {init}: no such node"))?;
+    let is_in = |pid: &i32| namespace(*pid).is_ok_and(|found| found == wanted);
+    Ok(all()?.into_iter().filter(is_in).collect())
+}
+
 /// Ends every process of a lab but this one, and waits until they are gone.
 pub fn end_all_of_lab() -> Result<usize> {
     let me = std::process::id() as i32;

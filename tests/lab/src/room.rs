@@ -20,8 +20,9 @@ use nix::sys::signalfd::SignalFd;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, setsid};
 
-use crate::layout::{self, CLIENT, PATH, SHARE, STATE};
+use crate::bmc::Bmc;
 use crate::switch;
+use crate::layout::{self, CLIENT, PATH, SHARE, STATE};
 
 /// A machine that can have power.
 #[derive(Default)]
@@ -35,6 +36,8 @@ struct Machine {
 struct Room {
     machines: BTreeMap<String, Machine>,
     daemons: bool,
+    /// They end with the room.
+    _bmcs: Vec<Bmc>,
 }
 
 /// The machines of a room, of whichever kind.
@@ -52,10 +55,11 @@ pub trait Machines {
 /// The room of machines that are namespaces.
 pub fn run(nodes: usize, daemons: bool) -> Result<()> {
     open(|| {
-        switch::create()?;
+        switch::create(nodes)?;
         let names = layout::nodes(nodes).into_iter().chain([CLIENT.to_owned()]);
         let machines = names.map(|name| (name, Machine::default())).collect();
-        Ok(Room { machines, daemons })
+        let bmcs = layout::nodes(nodes).iter().map(|node| Bmc::start(node)).collect::<Result<_>>()?;
+        Ok(Room { machines, daemons, _bmcs: bmcs })
     })
 }
 

@@ -13,7 +13,7 @@ use crate::progress::{self, plain};
 use crate::sampler::Sampler;
 use crate::suite::Suite;
 use crate::vm::{self, Guests};
-use crate::{evidence, interrupt, scenarios};
+use crate::{evidence, fencing, interrupt, scenarios};
 
 /// What a step does.
 pub enum Kind {
@@ -51,6 +51,9 @@ const STEPS: &[(&str, Kind)] = &[
     ("cluster: partition", Scenario(USUAL, scenarios::partition)),
     ("cluster: IPv6", Scenario(USUAL, scenarios::ipv6)),
     ("cluster: 200 addresses", Scenario(scenarios::SOME_OF_MANY, scenarios::many)),
+    ("cluster: BMC, power loss", Scenario(USUAL, fencing::power_loss)),
+    ("cluster: BMC, hung node", Scenario(USUAL, fencing::hung_node)),
+    ("cluster: BMC, split brain", Call(fencing::split_brain)),
     ("cluster: executor killed", Scenario(USUAL, scenarios::executor_killed)),
     ("guests: image and snapshot", Call(Suite::guests)),
     ("guests: interrupted", Call(Suite::interrupted)),
@@ -77,7 +80,7 @@ pub fn list() {
 }
 
 /// Runs the steps whose name contains `only`, all of them without it.
-pub fn run(agent: &str, only: Option<&str>, turn: Turn) -> Result<ExitCode> {
+pub fn run(agent: &str, only: Option<&str>, times: u32, turn: Turn) -> Result<ExitCode> {
     let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
     let chosen: Vec<_> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
     if chosen.is_empty() {
@@ -87,7 +90,7 @@ pub fn run(agent: &str, only: Option<&str>, turn: Turn) -> Result<ExitCode> {
         );
     }
     progress::hush();
-    let mut suite = Suite::new(agent, turn);
+    let mut suite = Suite::new(agent, times, turn);
     let (mut passed, mut failed) = (0, 0);
     for (name, kind) in chosen {
         let begin = Instant::now();

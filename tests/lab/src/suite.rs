@@ -27,6 +27,8 @@ const GUESTS: Plan = Plan {
 /// Shared by all steps.
 pub struct Suite {
     agent: String,
+    /// How often something is done that chance decides.
+    pub times: u32,
     built: Option<Vec<PathBuf>>,
     /// The agents were tried and do not build.
     broken: bool,
@@ -39,9 +41,10 @@ pub struct Suite {
 
 impl Suite {
     /// Nothing is built and nothing runs yet.
-    pub fn new(agent: &str, turn: Turn) -> Suite {
+    pub fn new(agent: &str, times: u32, turn: Turn) -> Suite {
         Suite {
             agent: agent.to_owned(),
+            times,
             built: None,
             broken: false,
             cluster: None,
@@ -150,6 +153,13 @@ impl Suite {
         }
         let parcel = self.parcel.as_ref().context("no parcel")?;
         Guests::up(&GUESTS, parcel)
+    }
+
+    /// A cluster of this many nodes for one step, after that of the others is gone.
+    pub fn cluster_of(&mut self, nodes: usize) -> Result<Cluster> {
+        let built = self.agents()?;
+        self.discard_cluster();
+        Cluster::up(nodes, &built, &self.agent)
     }
 
     fn agents(&mut self) -> Result<Vec<PathBuf>> {

@@ -1,4 +1,4 @@
-//! The network between the machines: two bridges in a namespace of their own, one cable per machine and bridge.
+//! The network between the machines: bridges in a namespace of their own, one cable per machine and bridge.
 //!
 //! All of this runs in the process that lives in that namespace, so nothing reaches the machine's own network.
 
@@ -7,17 +7,23 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::layout::{CLIENT, PATH, number};
+use crate::layout::{self, CLIENT, PATH, number};
 
-/// Makes the bridges.
-pub fn create() -> Result<()> {
-    let bridge = "type bridge forward_delay 0 mcast_snooping 0";
-    ip(&format!(
-        "link add cluster {bridge}\nlink add service {bridge}\nlink set cluster up\nlink set service up\n"
-    ))
+/// Makes the bridges, and on that of the management network the addresses of the nodes' BMCs.
+pub fn create(nodes: usize) -> Result<()> {
+    let mut batch = "link set lo up\n".to_owned();
+    for bridge in ["cluster", "service", "management"] {
+        batch += &format!("link add {bridge} type bridge forward_delay 0 mcast_snooping 0\n");
+        batch += &format!("link set {bridge} up\n");
+    }
+    for node in layout::nodes(nodes) {
+        let address = layout::bmc_address(number(&node)?);
+        batch += &format!("address add {address}/24 dev management\n");
+    }
+    ip(&batch)
 }
 
-/// Joins a machine, given by its init, to both networks; the client only to the service network.
+/// Joins a machine, given by its init, to all networks; the client only to the service network.
 pub fn plug(name: &str, init: i32) -> Result<()> {
     let number = number(name)?;
     let mut batch = String::new();
@@ -27,6 +33,10 @@ pub fn plug(name: &str, init: i32) -> Result<()> {
             "link add {name}-ring type veth peer name ring0 address 02:00:00:00:01:{number:02x} netns {init}\n"
         );
         batch += &format!("link set {name}-ring master cluster up\n");
+        batch += &format!(
+            "link add {name}-mgmt type veth peer name mgmt0 address 02:00:00:00:03:{number:02x} netns {init}\n"
+        );
+        batch += &format!("link set {name}-mgmt master management up\n");
     }
     batch += &format!(
         "link add {name}-lan type veth peer name lan0 address 02:00:00:00:02:{number:02x} netns {init}\n"
@@ -35,10 +45,10 @@ pub fn plug(name: &str, init: i32) -> Result<()> {
     ip(&batch)
 }
 
-/// Takes a machine off both networks at once. A killed namespace answers ARP until the kernel
+/// Takes a machine off all networks at once. A killed namespace answers ARP until the kernel
 /// has cleaned up behind it; a machine without power does not.
 pub fn unplug(name: &str) {
-    for port in ["ring", "lan"] {
+    for port in ["ring", "lan", "mgmt"] {
         // Not there is as good.
         let _ = ip(&format!("link del {name}-{port}\n"));
     }

@@ -5,7 +5,6 @@
 //! a [`Guests`].
 
 pub mod agent;
-pub mod bmc;
 mod console;
 mod disks;
 pub mod exec;

@@ -124,3 +124,12 @@ fn an_output_is_summed_up_by_its_status_and_last_complaint() {
     assert!(output(Status::Exited(0), "", "warning").success());
     assert!(!output(Status::Killed(9), "", "").success());
 }
+
+#[test]
+fn what_a_confidential_command_says_is_in_no_error() {
+    let cmd = Cmd::new("/usr/bin/secret").confidential();
+    for (stdout, stderr) in [("hunter2", ""), ("", "hunter2"), ("hunter2", "hunter2")] {
+        let error = CmdError::failed(&cmd, output(Status::Exited(3), stdout, stderr));
+        assert_eq!(error.to_string(), "/usr/bin/secret: exit status 3");
+    }
+}

@@ -7,20 +7,20 @@ pub(super) const WIDTH: usize = 78;
 
 /// A page that is being written.
 #[derive(Default)]
-pub(super) struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
-    pub(super) fn line(&mut self, roff: &str) {
+    pub(crate) fn line(&mut self, roff: &str) {
         self.0.push_str(roff);
         self.0.push('\n');
     }
 
-    pub(super) fn section(&mut self, title: &str) {
+    pub(crate) fn section(&mut self, title: &str) {
         self.line(&format!(".SH {title}"));
     }
 
     /// A term in bold, with what is to be known at a glance; its text comes next.
-    pub(super) fn tag(&mut self, term: &str, facts: &[String]) {
+    pub(crate) fn tag(&mut self, term: &str, facts: &[String]) {
         let facts = facts.join(", ");
         let facts = if facts.is_empty() {
             facts
@@ -31,7 +31,7 @@ impl Page {
     }
 
     /// A paragraph, filled at spaces.
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         let mut width = 0;
         for word in prose(text).split_whitespace() {
             if width > 0 && width + 1 + word.len() > WIDTH {
@@ -51,7 +51,7 @@ impl Page {
         self.0.push('\n');
     }
 
-    pub(super) fn paragraphs(&mut self, between: &str, paragraphs: &[String]) {
+    pub(crate) fn paragraphs(&mut self, between: &str, paragraphs: &[String]) {
         for (index, paragraph) in paragraphs.iter().enumerate() {
             if index > 0 {
                 self.line(between);
@@ -60,7 +60,7 @@ impl Page {
         }
     }
 
-    pub(super) fn code(&mut self, code: &str) {
+    pub(crate) fn code(&mut self, code: &str) {
         self.line(".PP\n.RS 4\n.EX");
         for line in code.lines() {
             self.line(&escape(line));
@@ -69,13 +69,13 @@ impl Page {
     }
 
     /// The page as it is now.
-    pub(super) fn into_source(self) -> String {
+    pub(crate) fn into_source(self) -> String {
         self.0
     }
 }
 
 /// Text in roff, with what stands between backticks in bold.
-pub(super) fn prose(text: &str) -> String {
+pub(crate) fn prose(text: &str) -> String {
     let spans: Vec<&str> = text.split('`').collect();
     if spans.len() % 2 == 0 {
         return escape(text);
@@ -93,7 +93,7 @@ pub(super) fn prose(text: &str) -> String {
 
 /// Text in roff, each character as itself: what roff would take for an instruction, or would
 /// print as a typographic relative that cannot be pasted into a shell.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut roff = String::new();
     for character in text.chars() {
         match character {

@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::bmc::{Bmc, Line};
 use super::disks::Disks;
 use super::machine::{Birth, Disk, Power, tap};
 use super::plan::{Guest, NETWORKS, Network, Plan, Role};
+use crate::bmc::{Bmc, Line};
 use crate::image::Accelerator;
 use crate::layout::{self, STATE};
 use crate::room::{self, Machines, note, note_at, now, tick};

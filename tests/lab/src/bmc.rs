@@ -1,4 +1,5 @@
-//! A BMC for each head: `ipmi_sim`, whose power switch is the machine room, behind a relay that can cut and lame it.
+//! The nodes' BMCs: one `ipmi_sim` of OpenIPMI a node, on the management network, whose chassis is the machine room's power
+//! switch, behind a relay that can cut and lame the line to it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -20,11 +21,19 @@ use crate::layout::{self, SHARE, STATE};
 /// The UDP port of IPMI over LAN.
 pub const PORT: u16 = 623;
 
-/// The user that every BMC of the lab knows.
-pub const USER: &str = "admin";
+/// Who may switch power, and with what.
+pub const USER: &str = "fence";
 
-/// The password of [`USER`].
-pub const PASSWORD: &str = "hastor-lab";
+/// The password of [`USER`], the same on all BMCs.
+pub const PASSWORD: &str = "lab-fence";
+
+/// As the machine room's log has it: who asked.
+pub const ASKER: &str = "bmc";
+
+/// The GUID of a node, by its number, as its BMC has it.
+pub fn guid(number: u8) -> String {
+    format!("68617374-6f72-2d6c-6162-0000000000{number:02x}")
+}
 
 /// How the line to a BMC is.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -51,7 +60,7 @@ impl Bmc {
         let home = format!("{STATE}/bmc/{name}");
         fs::create_dir_all(format!("{home}/state")).with_context(|| format!("making {home}"))?;
         // The state directory remembers users and addresses, and would override the configuration.
-        fs::write(format!("{home}/lan.conf"), configuration(name, inside))?;
+        fs::write(format!("{home}/lan.conf"), configuration(name, number, inside))?;
         fs::write(format!("{home}/sim.emu"), EMULATION)?;
         let log = fs::File::create(format!("{home}/ipmi_sim.log"))?;
         let mut simulator = tied(&[
@@ -97,9 +106,9 @@ impl Drop for Bmc {
     }
 }
 
-fn configuration(name: &str, address: SocketAddr) -> String {
+fn configuration(name: &str, number: u8, address: SocketAddr) -> String {
     let (ip, port) = (address.ip(), address.port());
-    let number = port % 100;
+    let guid = guid(number).replace('-', "");
     format!(
         "name \"{name}\"
 set_working_mc 0x20
@@ -110,7 +119,7 @@ startlan 1
   allowed_auths_user none md2 md5 straight
   allowed_auths_operator none md2 md5 straight
   allowed_auths_admin none md2 md5 straight
-  guid 4861737400000000000000000000{number:04x}
+  guid {guid}
 endlan
 chassis_control \"{SHARE}/bin/lab chassis {name}\"
 user 2 true \"{USER}\" \"{PASSWORD}\" admin 10 none md2 md5 straight
@@ -143,9 +152,9 @@ pub fn chassis(name: &str, words: &[String]) -> Result<()> {
             }
             Ok(())
         }
-        ["set", "power", "0"] => control::ask(&["off", name, "bmc"]).map(drop),
-        ["set", "power", "1"] => control::ask(&["on", name, "bmc"]).map(drop),
-        ["set", "reset", _] => control::ask(&["reset", name, "bmc"]).map(drop),
+        ["set", "power", "0"] => control::ask(&["off", name, ASKER]).map(drop),
+        ["set", "power", "1"] => control::ask(&["on", name, ASKER]).map(drop),
+        ["set", "reset", _] => control::ask(&["reset", name, ASKER]).map(drop),
         ["set", "boot" | "identify", ..] => Ok(()),
         // A shutdown by ACPI is a request that the operating system may ignore: nothing in a lab relies on it.
         _ => bail!("{words:?} is not understood"),
@@ -347,7 +356,7 @@ mod tests {
 
     #[test]
     fn configuration_names_the_switch() {
-        let text = configuration("n2", "127.0.0.1:9002".parse().unwrap());
+        let text = configuration("n2", 2, "127.0.0.1:9002".parse().unwrap());
         assert!(text.contains("addr 127.0.0.1 9002\n"));
         assert!(text.contains("/bin/lab chassis n2\"\n"));
     }
