@@ -1,6 +1,7 @@
 //! The nodes' BMCs: one `ipmi_sim` of OpenIPMI a node, on the management network, whose chassis is the machine room's power
 //! switch, behind a relay that can cut and lame the line to it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -60,7 +61,10 @@ impl Bmc {
         let home = format!("{STATE}/bmc/{name}");
         fs::create_dir_all(format!("{home}/state")).with_context(|| format!("making {home}"))?;
         // The state directory remembers users and addresses, and would override the configuration.
-        fs::write(format!("{home}/lan.conf"), configuration(name, number, inside))?;
+        fs::write(
+            format!("{home}/lan.conf"),
+            configuration(name, number, inside),
+        )?;
         fs::write(format!("{home}/sim.emu"), EMULATION)?;
         let log = fs::File::create(format!("{home}/ipmi_sim.log"))?;
         let mut simulator = tied(&[
@@ -170,8 +174,7 @@ struct Relay {
 
 impl Relay {
     fn start(outside: SocketAddr, inside: SocketAddr) -> Result<Relay> {
-        let socket =
-            UdpSocket::bind(outside).with_context(|| format!("binding UDP {outside}"))?;
+        let socket = UdpSocket::bind(outside).with_context(|| format!("binding UDP {outside}"))?;
         let line = Arc::new(Mutex::new(Line::default()));
         let end = Arc::new(AtomicBool::new(false));
         let (shared, stop) = (Arc::clone(&line), Arc::clone(&end));
@@ -262,20 +265,24 @@ fn relay(
                 let _ = outside.send_to(&datagram.bytes, datagram.client);
                 continue;
             }
-            if !clients.contains_key(&datagram.client) {
-                let socket = UdpSocket::bind("127.0.0.1:0").context("a socket for a client")?;
-                socket.connect(inside)?;
-                socket.set_nonblocking(true)?;
-                clients.insert(datagram.client, (socket, now));
-            }
-            if let Some((socket, seen)) = clients.get_mut(&datagram.client) {
-                *seen = now;
-                let _ = socket.send(&datagram.bytes);
-            }
+            let (socket, seen) = match clients.entry(datagram.client) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert((to_server(inside)?, now)),
+            };
+            *seen = now;
+            let _ = socket.send(&datagram.bytes);
         }
         clients.retain(|_, (_, seen)| now.duration_since(*seen) < IDLE);
     }
     Ok(())
+}
+
+/// A socket that stands for one client.
+fn to_server(inside: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0").context("a socket for a client")?;
+    socket.connect(inside)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// Waits for a datagram, or until the first one that waits is due; at most a tenth of a second.
@@ -321,7 +328,10 @@ mod tests {
                 }
             }
         });
-        let outside = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let outside = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let relay = Relay::start(outside, inside).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(outside).unwrap();

@@ -213,8 +213,8 @@ impl Cluster {
         if Setup::file().exists() {
             return self.output(node, &["cat", &inside]);
         }
-        let path = layout::on_disk(node, &format!("/var/log/{daemon}"))
-            .join(format!("{daemon}.log"));
+        let path =
+            layout::on_disk(node, &format!("/var/log/{daemon}")).join(format!("{daemon}.log"));
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
 

@@ -29,7 +29,11 @@ fn copy(cluster: &Cluster, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     fs::copy(format!("{STATE}/room.log"), folder.join("room.log"))?;
     // What writers in guests were promised.
-    for entry in fs::read_dir(format!("{STATE}/acks")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(format!("{STATE}/acks"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         fs::copy(entry.path(), folder.join(entry.file_name()))?;
     }
     for node in &cluster.nodes {

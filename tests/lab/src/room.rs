@@ -21,8 +21,8 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, setsid};
 
 use crate::bmc::Bmc;
-use crate::switch;
 use crate::layout::{self, CLIENT, PATH, SHARE, STATE};
+use crate::switch;
 
 /// A machine that can have power.
 #[derive(Default)]
@@ -58,8 +58,15 @@ pub fn run(nodes: usize, daemons: bool) -> Result<()> {
         switch::create(nodes)?;
         let names = layout::nodes(nodes).into_iter().chain([CLIENT.to_owned()]);
         let machines = names.map(|name| (name, Machine::default())).collect();
-        let bmcs = layout::nodes(nodes).iter().map(|node| Bmc::start(node)).collect::<Result<_>>()?;
-        Ok(Room { machines, daemons, _bmcs: bmcs })
+        let bmcs = layout::nodes(nodes)
+            .iter()
+            .map(|node| Bmc::start(node))
+            .collect::<Result<_>>()?;
+        Ok(Room {
+            machines,
+            daemons,
+            _bmcs: bmcs,
+        })
     })
 }
 

@@ -193,11 +193,7 @@ fn run_scenario(
 }
 
 /// Each begins with the snapshot, so there is nothing to clean afterwards.
-fn run_on_guests(
-    name: &str,
-    scenario: fn(&Guests) -> Result<()>,
-    suite: &mut Suite,
-) -> Result<()> {
+fn run_on_guests(name: &str, scenario: fn(&Guests) -> Result<()>, suite: &mut Suite) -> Result<()> {
     let lab = suite.restore()?;
     let result = scenario(&lab);
     result.map_err(|error| anyhow!("{error:#}\n{}", evidence::keep(&lab.cluster, name)))

@@ -33,6 +33,8 @@ pub struct Suite {
     /// The agents were tried and do not build.
     broken: bool,
     cluster: Option<Cluster>,
+    /// Image or snapshot could not be made.
+    no_guests: bool,
     /// What guests are given.
     parcel: Option<Parcel>,
     /// Taken away while another `cargo lab` is tested.
@@ -48,6 +50,7 @@ impl Suite {
             built: None,
             broken: false,
             cluster: None,
+            no_guests: false,
             parcel: None,
             turn: Some(turn),
         }
@@ -122,12 +125,20 @@ impl Suite {
     /// Step: builds what virtual machines start from, unless it is there.
     pub fn guests(&mut self) -> Result<()> {
         self.discard_cluster();
-        vm::prepare(&GUESTS).map(drop)
+        // Told once, and not tried again by every scenario: each try takes minutes.
+        ensure!(
+            !self.no_guests,
+            "there are no guests: see the first step that needed them"
+        );
+        self.no_guests = true;
+        vm::prepare(&GUESTS)?;
+        self.no_guests = false;
+        Ok(())
     }
 
     /// Step: Ctrl-C while guests are being brought up, and after it: nothing of them is left.
     pub fn interrupted(&mut self) -> Result<()> {
-        self.discard_cluster();
+        self.guests()?;
         self.turn = None;
         let begin = Leftovers::now()?;
         // What the command says just before it opens the machine room, and while the guests are given their agents.
@@ -136,7 +147,10 @@ impl Suite {
             .try_for_each(|moment| interrupt_at(moment).with_context(|| format!("{moment:?}")))
             .and_then(|()| {
                 let end = Leftovers::now()?;
-                ensure!(end == begin, "left behind: {end:?}\nbefore it was: {begin:?}");
+                ensure!(
+                    end == begin,
+                    "left behind: {end:?}\nbefore it was: {begin:?}"
+                );
                 Ok(())
             });
         self.turn = Some(control::turn()?);
@@ -146,7 +160,7 @@ impl Suite {
 
     /// Virtual machines, as they were when their cluster was formed, with the agents in them.
     pub fn restore(&mut self) -> Result<Guests> {
-        self.discard_cluster();
+        self.guests()?;
         if self.parcel.is_none() {
             let built = self.agents()?;
             self.parcel = Some(Parcel::pack(!built.is_empty())?);

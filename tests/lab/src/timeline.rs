@@ -33,12 +33,7 @@ impl Event {
 }
 
 /// What the survivors and the machine room wrote down about the loss of `lost`, from `begin` (seconds since 1970) on.
-pub fn of_loss(
-    cluster: &Cluster,
-    lost: &str,
-    resource: &str,
-    begin: f64,
-) -> Result<Vec<Event>> {
+pub fn of_loss(cluster: &Cluster, lost: &str, resource: &str, begin: f64) -> Result<Vec<Event>> {
     let mut events = Vec::new();
     let log = fs::read_to_string(format!("{STATE}/room.log"))
         .context("reading the machine room's log")?;

@@ -521,13 +521,9 @@ fn run_bmc(bmc: Bmc) -> Result<()> {
     match bmc {
         Bmc::Cut { node } => ask(&["bmc", &node, "cut"]),
         Bmc::Heal { node } => ask(&["bmc", &node, "heal"]),
-        Bmc::Lame { node, delay, loss } => ask(&[
-            "bmc",
-            &node,
-            "lame",
-            &delay.to_string(),
-            &loss.to_string(),
-        ]),
+        Bmc::Lame { node, delay, loss } => {
+            ask(&["bmc", &node, "lame", &delay.to_string(), &loss.to_string()])
+        }
     }
 }
 
@@ -584,8 +580,7 @@ fn copy(from: &str, to: &str) -> Result<()> {
             let bytes = fs::read(from).with_context(|| format!("reading {from}"))?;
             let name = Path::new(from).file_name().unwrap_or_default();
             // As cp does: into a directory, the file keeps its name; and it can be run if it could be before.
-            let script =
-                r#"to=$1; [ ! -d "$to" ] || to=$to/$2; cat >"$to" && chmod "$3" "$to" && sync "$to""#;
+            let script = r#"to=$1; [ ! -d "$to" ] || to=$to/$2; cat >"$to" && chmod "$3" "$to" && sync "$to""#;
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::metadata(from)?.permissions().mode() & 0o777;
             let (name, mode) = (name.to_string_lossy(), format!("{mode:o}"));
@@ -607,12 +602,13 @@ fn copy(from: &str, to: &str) -> Result<()> {
             if place.is_dir() {
                 place.push(Path::new(&path).file_name().unwrap_or_default());
             }
-            let written = fs::File::create(&place).and_then(|mut file| {
-                file.write_all(&output.stdout)
-            });
+            let written =
+                fs::File::create(&place).and_then(|mut file| file.write_all(&output.stdout));
             written.with_context(|| format!("writing {}", place.display()))
         }
-        _ => bail!("copy {from} {to}: expected GUEST:PATH on one side, and a path of this machine on the other"),
+        _ => bail!(
+            "copy {from} {to}: expected GUEST:PATH on one side, and a path of this machine on the other"
+        ),
     }
 }
 

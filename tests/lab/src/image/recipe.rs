@@ -228,7 +228,14 @@ mod tests {
 
     #[test]
     fn the_hash_sees_every_change() {
-        let of = |texts: &[&str]| hash_of(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let of = |texts: &[&str]| {
+            hash_of(
+                &texts
+                    .iter()
+                    .map(|text| (*text).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
         assert_ne!(of(&["a"]), of(&["a", ""]));
         assert_eq!(hash(), hash());

@@ -227,25 +227,32 @@ impl Disks {
             "disk {name} is still plugged in: {}",
             disk.line().trim_end()
         );
-        fs::remove_file(&disk.file)
-            .with_context(|| format!("removing {}", disk.file.display()))?;
+        fs::remove_file(&disk.file).with_context(|| format!("removing {}", disk.file.display()))?;
         self.disks.retain(|disk| disk.name != name);
         Ok(())
     }
 
     /// Makes every request of a guest to a disk fail, or no longer.
-    pub fn errors(&mut self, name: &str, guest: &str, on: bool, power: Option<&mut Power>) -> Result<()> {
+    pub fn errors(
+        &mut self,
+        name: &str,
+        guest: &str,
+        on: bool,
+        power: Option<&mut Power>,
+    ) -> Result<()> {
         let health = if on { Health::Errors } else { Health::Good };
         self.set_health(name, guest, health, power)
     }
 
     /// Makes every request of a guest to a disk hang, or lets all of them go on.
-    pub fn hang(&mut self, name: &str, guest: &str, on: bool, power: Option<&mut Power>) -> Result<()> {
-        let health = if on {
-            Health::Hang(None)
-        } else {
-            Health::Good
-        };
+    pub fn hang(
+        &mut self,
+        name: &str,
+        guest: &str,
+        on: bool,
+        power: Option<&mut Power>,
+    ) -> Result<()> {
+        let health = if on { Health::Hang(None) } else { Health::Good };
         self.set_health(name, guest, health, power)
     }
 
@@ -448,7 +455,8 @@ mod tests {
 
     #[test]
     fn names_and_sizes() {
-        let directory = std::env::temp_dir().join(format!("hastor-lab-disks-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("hastor-lab-disks-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let mut disks = Disks::new(directory.clone());
         disks.create("s1", 1 << 30, &["n1", "n2"]).unwrap();

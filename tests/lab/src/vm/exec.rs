@@ -20,7 +20,7 @@ use crate::control;
 use crate::layout::{self, MANAGEMENT, PATH, STATE};
 
 /// For the guest to answer and to connect; a guest that boots is busy.
-const CONNECT: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(120);
 
 /// For output that is still under way when the command has ended. Something it left running may hold its streams for
 /// ever.
@@ -46,10 +46,7 @@ kill -KILL -- -$reader
 
 /// A command that runs in a guest and has our standard streams; it is this program itself that passes them on.
 pub fn command(name: &str, words: &[&str]) -> Result<Command> {
-    ensure!(
-        layout::pid_file(name).exists(),
-        "{name} has no power"
-    );
+    ensure!(layout::pid_file(name).exists(), "{name} has no power");
     let mut command = Command::new("/proc/self/exe");
     command.args(["vm-exec", name, "--"]).args(words);
     Ok(command)
@@ -106,7 +103,7 @@ pub fn run(name: &str, words: &[String]) -> Result<u8> {
     Agent::connect(&agent_socket(name), CONNECT)
         .and_then(|mut agent| agent.start(&all, CONNECT))
         .with_context(|| name.to_owned())?;
-    let streams = Streams::accept(&listener).with_context(|| name.to_owned())?;
+    let streams = Streams::accept(&listener, name).with_context(|| name.to_owned())?;
     streams.pass(name)
 }
 
@@ -120,14 +117,16 @@ struct Streams {
 }
 
 impl Streams {
-    fn accept(listener: &TcpListener) -> Result<Streams> {
+    fn accept(listener: &TcpListener, name: &str) -> Result<Streams> {
         listener.set_nonblocking(true)?;
+        let begin = power(name);
         let limit = Instant::now() + CONNECT;
         let (mut both, mut errors, mut end) = (None, None, None);
         while both.is_none() || errors.is_none() || end.is_none() {
             let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(_) if Instant::now() < limit => {
+                    ensure!(power(name) == begin, "it has lost its power");
                     thread::sleep(Duration::from_millis(2));
                     continue;
                 }
@@ -159,8 +158,7 @@ impl Streams {
 
     /// The line with the exit code; an error once the guest has lost its power, for then nothing comes any more.
     fn end_of(&mut self, name: &str) -> Result<String> {
-        let power = || std::fs::read_to_string(layout::pid_file(name)).ok();
-        let begin = power();
+        let begin = power(name);
         self.end
             .get_ref()
             .set_read_timeout(Some(Duration::from_millis(300)))?;
@@ -169,7 +167,7 @@ impl Streams {
             match self.end.read_line(&mut line) {
                 Ok(_) => return Ok(line),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ensure!(power() == begin, "{name} has lost its power");
+                    ensure!(power(name) == begin, "{name} has lost its power");
                 }
                 Err(error) => return Err(error).with_context(|| format!("{name} is gone")),
             }
@@ -212,6 +210,11 @@ impl Streams {
         }
         Ok(code)
     }
+}
+
+/// The process of a guest's QEMU, if it has power: another one after a power cut.
+fn power(name: &str) -> Option<String> {
+    std::fs::read_to_string(layout::pid_file(name)).ok()
 }
 
 /// What a connection says that it is. Byte by byte: what follows belongs to somebody else.

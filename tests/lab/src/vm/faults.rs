@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::plan::Network;
-use super::guests::{Guests, set_clock};
 use super::exec;
+use super::guests::{Guests, set_clock};
+use super::plan::Network;
 
 /// Slows down one card of a guest, both ways: what leaves it by netem on the card, what arrives by netem on a helper
 /// device (ifb) that it is led through.

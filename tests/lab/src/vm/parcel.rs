@@ -32,7 +32,10 @@ impl Parcel {
         let mut command = Command::new("tar");
         command.args(["-c", "--owner=0", "--group=0", "--numeric-owner", "-f", "-"]);
         let built = root().join("target/lab/root");
-        for place in [Some(&directory), agents.then_some(&built)].into_iter().flatten() {
+        for place in [Some(&directory), agents.then_some(&built)]
+            .into_iter()
+            .flatten()
+        {
             command.arg("-C").arg(place).args(files(place, place)?);
         }
         let output = command

@@ -101,7 +101,10 @@ mod tests {
             }
         });
         let mut qmp = Qmp::connect(&path, || Ok(())).unwrap();
-        assert_eq!(qmp.ask("query-status", json!({})).unwrap()["status"], "paused");
+        assert_eq!(
+            qmp.ask("query-status", json!({})).unwrap()["status"],
+            "paused"
+        );
         let refused = qmp.ask("device_del", json!({"id": "x"})).unwrap_err();
         assert_eq!(refused.to_string(), "device_del: QEMU says: no such disk");
         qemu.join().unwrap();

@@ -23,8 +23,16 @@ struct Recipe {
 const RECIPES: &[Recipe] = &[
     Recipe {
         agent: "vip",
-        paths: &["/proc/net/if_inet6", "/proc/net/fib_trie", "/proc/sys/net/ipv4/conf/*/promote_secondaries"],
-        commands: &["ip -details -json address show", "ip -json route show table all", "ip -json addrlabel list"],
+        paths: &[
+            "/proc/net/if_inet6",
+            "/proc/net/fib_trie",
+            "/proc/sys/net/ipv4/conf/*/promote_secondaries",
+        ],
+        commands: &[
+            "ip -details -json address show",
+            "ip -json route show table all",
+            "ip -json addrlabel list",
+        ],
     },
     Recipe {
         agent: "zfs-pool",
@@ -48,18 +56,41 @@ const RECIPES: &[Recipe] = &[
     },
     Recipe {
         agent: "lio-target",
-        paths: &["/sys/kernel/config/target", "/sys/block/*/dev", "/sys/block/*/size"],
+        paths: &[
+            "/sys/kernel/config/target",
+            "/sys/block/*/dev",
+            "/sys/block/*/size",
+        ],
         commands: &["targetcli ls"],
     },
     Recipe {
         agent: "nfs-export",
-        paths: &["/proc/fs/nfsd", "/proc/net/rpc", "/etc/exports", "/etc/exports.d", "/var/lib/nfs/etab", "/proc/self/mountinfo"],
+        paths: &[
+            "/proc/fs/nfsd",
+            "/proc/net/rpc",
+            "/etc/exports",
+            "/etc/exports.d",
+            "/var/lib/nfs/etab",
+            "/proc/self/mountinfo",
+        ],
         commands: &["exportfs -v", "rpcinfo -p"],
     },
     Recipe {
         agent: "drbd-volume",
-        paths: &["/proc/drbd", "/sys/block/drbd*/size", "/sys/module/drbd/version", "/sys/module/drbd/parameters", "/etc/drbd.conf", "/etc/drbd.d"],
-        commands: &["drbdsetup events2 --now", "drbdsetup status --verbose --statistics", "drbdsetup show", "drbdadm dump-xml"],
+        paths: &[
+            "/proc/drbd",
+            "/sys/block/drbd*/size",
+            "/sys/module/drbd/version",
+            "/sys/module/drbd/parameters",
+            "/etc/drbd.conf",
+            "/etc/drbd.d",
+        ],
+        commands: &[
+            "drbdsetup events2 --now",
+            "drbdsetup status --verbose --statistics",
+            "drbdsetup show",
+            "drbdadm dump-xml",
+        ],
     },
 ];
 

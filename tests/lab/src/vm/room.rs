@@ -146,8 +146,16 @@ impl Room {
             if !machine.pulled.is_empty() {
                 line += " unplugged";
             }
-            if let Some(bmc) = self.bmcs.get(name).filter(|bmc| bmc.line() != Line::default()) {
-                line += if bmc.line().cut { " bmc-cut" } else { " bmc-lame" };
+            if let Some(bmc) = self
+                .bmcs
+                .get(name)
+                .filter(|bmc| bmc.line() != Line::default())
+            {
+                line += if bmc.line().cut {
+                    " bmc-cut"
+                } else {
+                    " bmc-lame"
+                };
             }
             line + "\n"
         };
@@ -264,7 +272,10 @@ impl Room {
     fn freeze(&mut self, name: &str, frozen: bool) -> Result<String> {
         let when = tick();
         self.power(name)?.freeze(frozen)?;
-        note_at(when, &format!("{name} {}", if frozen { "frozen" } else { "thawed" }));
+        note_at(
+            when,
+            &format!("{name} {}", if frozen { "frozen" } else { "thawed" }),
+        );
         Ok(format!("{when:.3}"))
     }
 
@@ -280,7 +291,10 @@ impl Room {
             self.machine(name)?.cut.remove(&network);
         }
         let how = if cut { "cut off" } else { "back on" };
-        note_at(when, &format!("{name} {how} the {} network", network.short()));
+        note_at(
+            when,
+            &format!("{name} {how} the {} network", network.short()),
+        );
         Ok(format!("{when:.3}"))
     }
 
@@ -296,8 +310,15 @@ impl Room {
         } else {
             machine.pulled.remove(&network);
         }
-        let how = if pulled { "unplugged from" } else { "plugged into" };
-        note_at(when, &format!("{name} {how} the {} network", network.short()));
+        let how = if pulled {
+            "unplugged from"
+        } else {
+            "plugged into"
+        };
+        note_at(
+            when,
+            &format!("{name} {how} the {} network", network.short()),
+        );
         Ok(format!("{when:.3}"))
     }
 

@@ -115,7 +115,18 @@ zpool export tank",
     }
     cluster.load(&peers_stack(cluster))?;
     let first = cluster.wait_started("vip")?;
-    cluster.output(CLIENT, &["iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", FLOATING])?;
+    cluster.output(
+        CLIENT,
+        &[
+            "iscsiadm",
+            "-m",
+            "discovery",
+            "-t",
+            "sendtargets",
+            "-p",
+            FLOATING,
+        ],
+    )?;
     cluster.output(CLIENT, &["iscsiadm", "-m", "node", "-T", TARGET, "--login"])?;
     super::storage::wait_for_paths(CLIENT, &[LUN.to_owned()])?;
     let mut writer = lab.write(LUN, "client")?;
@@ -124,7 +135,14 @@ zpool export tank",
     standby(cluster, &first)?;
     let second = cluster.wait_moved("vip", &first)?;
     writer.wait_for(20)?;
-    cluster.admin(&["crm_attribute", "--node", &first, "--name", "standby", "--delete"])?;
+    cluster.admin(&[
+        "crm_attribute",
+        "--node",
+        &first,
+        "--name",
+        "standby",
+        "--delete",
+    ])?;
     lab.settled()?;
 
     let cut = cluster.power_off(&second)?;
@@ -159,10 +177,37 @@ fn peers_stack(cluster: &Cluster) -> String {
         )
     };
     let members = [
-        primitive("pool", "ZFS", &[("pool", "tank"), ("importargs", "-d /dev/disk/by-id")]),
-        primitive("target", "iSCSITarget", &[("implementation", "lio-t"), ("iqn", TARGET), ("portals", "192.0.2.10:3260"), ("allowed_initiators", "iqn.2026-01.example.hastor:client")]),
-        primitive("lun", "iSCSILogicalUnit", &[("implementation", "lio-t"), ("target_iqn", TARGET), ("lun", "1"), ("path", "/dev/zvol/tank/lun1"), ("allowed_initiators", "iqn.2026-01.example.hastor:client")]),
-        primitive("vip", "vip", &[("ip", FLOATING), ("cidr_netmask", "24"), ("nic", "lan0")]),
+        primitive(
+            "pool",
+            "ZFS",
+            &[("pool", "tank"), ("importargs", "-d /dev/disk/by-id")],
+        ),
+        primitive(
+            "target",
+            "iSCSITarget",
+            &[
+                ("implementation", "lio-t"),
+                ("iqn", TARGET),
+                ("portals", "192.0.2.10:3260"),
+                ("allowed_initiators", "iqn.2026-01.example.hastor:client"),
+            ],
+        ),
+        primitive(
+            "lun",
+            "iSCSILogicalUnit",
+            &[
+                ("implementation", "lio-t"),
+                ("target_iqn", TARGET),
+                ("lun", "1"),
+                ("path", "/dev/zvol/tank/lun1"),
+                ("allowed_initiators", "iqn.2026-01.example.hastor:client"),
+            ],
+        ),
+        primitive(
+            "vip",
+            "vip",
+            &[("ip", FLOATING), ("cidr_netmask", "24"), ("nic", "lan0")],
+        ),
     ];
     // The peers' target wants its portal's address to be there, and the client wants the target behind the address.
     let order = [3, 0, 1, 2];
@@ -185,12 +230,23 @@ pub fn lost_record(lab: &Guests) -> Result<()> {
     let of = format!("of={disk}");
     lab.cluster.output(
         CLIENT,
-        &["dd", "if=/dev/zero", &of, "bs=4096", "seek=30", "count=1", "oflag=direct"],
+        &[
+            "dd",
+            "if=/dev/zero",
+            &of,
+            "bs=4096",
+            "seek=30",
+            "count=1",
+            "oflag=direct",
+        ],
     )?;
     let report = writer::verify(CLIENT, disk, &acks)?;
     ensure!(!report.is_ok(), "a lost record was not noticed:\n{report}");
     let text = report.to_string();
-    ensure!(text.contains("30"), "the report does not name record 30:\n{text}");
+    ensure!(
+        text.contains("30"),
+        "the report does not name record 30:\n{text}"
+    );
     Ok(())
 }
 
@@ -210,7 +266,10 @@ pub fn two_writers(lab: &Guests) -> Result<()> {
             Ok(_) | Err(_) => noticed += 1,
         }
     }
-    ensure!(noticed > 0, "two nodes wrote the same disk, and nobody noticed");
+    ensure!(
+        noticed > 0,
+        "two nodes wrote the same disk, and nobody noticed"
+    );
     Ok(())
 }
 
@@ -223,8 +282,13 @@ pub fn disks(lab: &Guests) -> Result<()> {
     reads("n1")?;
 
     control::ask(&["disk", "errors", name, "n1", "on"])?;
-    let failed = reads("n1").err().context("a disk that returns errors was read")?;
-    ensure!(failed.to_string().contains("Input/output error"), "{failed:#}");
+    let failed = reads("n1")
+        .err()
+        .context("a disk that returns errors was read")?;
+    ensure!(
+        failed.to_string().contains("Input/output error"),
+        "{failed:#}"
+    );
     reads("n2").context("the other head, whose disk is well")?;
     control::ask(&["disk", "errors", name, "n1", "off"])?;
     reads("n1").context("after the errors")?;
@@ -259,8 +323,10 @@ pub fn disks(lab: &Guests) -> Result<()> {
     })?;
     reads("n2").context("the other head, whose disk was not pulled")?;
     control::ask(&["disk", "push", name, "n1"])?;
-    super::storage::wait_for_paths("n1", &[path.clone()])?;
-    reads("n1").map(drop).context("after the disk was pushed in again")
+    super::storage::wait_for_paths("n1", std::slice::from_ref(&path))?;
+    reads("n1")
+        .map(drop)
+        .context("after the disk was pushed in again")
 }
 
 /// Persistent reservations of the shelf's LUNs are real: who is not registered cannot write.
@@ -274,14 +340,19 @@ pub fn reservations(lab: &Guests) -> Result<()> {
     run("n1", write)?;
     run("n2", write)?;
     run("n1", "sg_persist --out --register --param-sark=0x1 DISK")?;
-    run("n1", "sg_persist --out --reserve --param-rk=0x1 --prout-type=5 DISK")?;
+    run(
+        "n1",
+        "sg_persist --out --reserve --param-rk=0x1 --prout-type=5 DISK",
+    )?;
     run("n1", write).context("the head that holds the reservation")?;
     ensure!(
         run("n2", write).is_err(),
         "a head without registration wrote to a reserved disk"
     );
     run("n2", "sg_persist --out --register --param-sark=0x2 DISK")?;
-    run("n2", write).map(drop).context("a head that is registered")
+    run("n2", write)
+        .map(drop)
+        .context("a head that is registered")
 }
 
 /// Networks are cut, lose their carrier, and are slow; each time they are as before when that is undone.
@@ -291,12 +362,17 @@ pub fn networks(lab: &Guests) -> Result<()> {
     let peer = layout::replication_address(2);
     let network = Network::Replication.word();
     let ping = |count: &str| {
-        let words = ["ping", "-q", "-n", "-i", "0.2", "-W", "2", "-c", count, &peer];
+        let words = [
+            "ping", "-q", "-n", "-i", "0.2", "-W", "2", "-c", count, &peer,
+        ];
         cluster.output("n1", &words)
     };
     ping("2")?;
     control::ask(&["cut", "n1", network])?;
-    ensure!(ping("2").is_err(), "pings get through a network that is cut");
+    ensure!(
+        ping("2").is_err(),
+        "pings get through a network that is cut"
+    );
     control::ask(&["heal", "n1", network])?;
     ping("3").context("after the cut")?;
 
@@ -312,9 +388,15 @@ pub fn networks(lab: &Guests) -> Result<()> {
     lab.lame("n1", Network::Replication, 300, 0)?;
     let slow = ping("3")?;
     let fastest = fastest(&slow)?;
-    ensure!(fastest >= 600.0, "300 ms each way, and a ping took {fastest} ms");
+    ensure!(
+        fastest >= 600.0,
+        "300 ms each way, and a ping took {fastest} ms"
+    );
     lab.lame("n1", Network::Replication, 0, 100)?;
-    ensure!(ping("2").is_err(), "pings get through a network that loses all");
+    ensure!(
+        ping("2").is_err(),
+        "pings get through a network that loses all"
+    );
     lab.lame("n1", Network::Replication, 0, 0)?;
     ping("3").map(drop).context("after it was lame")
 }
@@ -329,20 +411,34 @@ fn fastest(text: &str) -> Result<f64> {
 /// A file system is filled, a clock is skewed, a process is killed; and all of it undone.
 pub fn inside(lab: &Guests) -> Result<()> {
     let cluster = &lab.cluster;
-    cluster.output("n1", &["sh", "-c", "mkdir /run/small && mount -t tmpfs -o size=8m tmpfs /run/small"])?;
+    cluster.output(
+        "n1",
+        &[
+            "sh",
+            "-c",
+            "mkdir /run/small && mount -t tmpfs -o size=8m tmpfs /run/small",
+        ],
+    )?;
     let write = ["sh", "-c", "echo x >/run/small/x && sync /run/small/x"];
     lab.fill("n1", "/run/small", true)?;
-    ensure!(cluster.output("n1", &write).is_err(), "a full file system took a file");
+    ensure!(
+        cluster.output("n1", &write).is_err(),
+        "a full file system took a file"
+    );
     lab.fill("n1", "/run/small", false)?;
-    cluster.output("n1", &write).context("after there is room again")?;
+    cluster
+        .output("n1", &write)
+        .context("after there is room again")?;
 
-    let clock = |node: &str| -> Result<f64> {
-        Ok(cluster.output(node, &["date", "+%s"])?.trim().parse()?)
-    };
+    let clock =
+        |node: &str| -> Result<f64> { Ok(cluster.output(node, &["date", "+%s"])?.trim().parse()?) };
     lab.skew("client", 3600)?;
     ensure!(clock(CLIENT)? - now() > 3000.0, "the clock was not skewed");
     lab.skew("client", 0)?;
-    ensure!((clock(CLIENT)? - now()).abs() < 60.0, "the clock was not set right");
+    ensure!(
+        (clock(CLIENT)? - now()).abs() < 60.0,
+        "the clock was not set right"
+    );
 
     let before = cluster.output("n1", &["pidof", "pacemaker-execd"])?;
     lab.kill("n1", "pacemaker-execd")?;
@@ -351,13 +447,19 @@ pub fn inside(lab: &Guests) -> Result<()> {
         ensure!(after != before, "still {}", before.trim());
         Ok(())
     })?;
-    cluster.wait_for("all nodes online again", RECOVER, || cluster.all_online()).map(drop)
+    cluster
+        .wait_for("all nodes online again", RECOVER, || cluster.all_online())
+        .map(drop)
 }
 
 /// The address agent through its life on the guest's kernel, by our own checks and by ocf-tester.
 pub fn conformance(_: &Guests) -> Result<()> {
     let parameters = ["ip=192.0.2.10", "cidr_netmask=24", "nic=lan0"];
-    let mut words = vec![writer::PROGRAM, "conformance", "/usr/lib/ocf/resource.d/hastor/vip"];
+    let mut words = vec![
+        writer::PROGRAM,
+        "conformance",
+        "/usr/lib/ocf/resource.d/hastor/vip",
+    ];
     words.extend(["--every", "25"]);
     words.extend(parameters);
     exec::output("n1", &words, b"")?;
@@ -377,6 +479,14 @@ fn start_address(cluster: &Cluster) -> Result<String> {
 }
 
 fn standby(cluster: &Cluster, node: &str) -> Result<()> {
-    let words = ["crm_attribute", "--node", node, "--name", "standby", "--update", "on"];
+    let words = [
+        "crm_attribute",
+        "--node",
+        node,
+        "--name",
+        "standby",
+        "--update",
+        "on",
+    ];
     cluster.admin(&words).map(drop)
 }

@@ -85,7 +85,10 @@ pub fn add(prefix: &str, count: usize, size: u64, guests: &[String]) -> Result<V
         .into_iter()
         .filter(|disk| names.contains(&disk.name))
         .collect();
-    ensure!(added.len() == count, "{count} disks were added, the lab lists {added:?}");
+    ensure!(
+        added.len() == count,
+        "{count} disks were added, the lab lists {added:?}"
+    );
     let paths: Vec<String> = added.iter().map(Disk::path).collect();
     for guest in guests {
         wait_for_paths(guest, &paths)?;
@@ -185,7 +188,11 @@ pub fn add_to_shelf(plan: &Plan, count: usize, size: u64) -> Result<Vec<String>>
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     exec::output(SHELF, &words, b"").context("exporting the disks of the shelf")?;
-    for head in plan.guests()?.iter().filter(|guest| guest.role == Role::Head) {
+    for head in plan
+        .guests()?
+        .iter()
+        .filter(|guest| guest.role == Role::Head)
+    {
         debug_assert!(head.networks().contains(&Network::Replication));
         let words = ["bash", "-c", LOGIN, "login", SHELF_TARGET, &portal];
         exec::output(&head.name, &words, b"").context("logging in to the shelf")?;
@@ -202,7 +209,12 @@ impl Guests {
 
     /// Adds disks that only this guest has.
     pub fn local_disks(&self, guest: &str, count: usize, text: &str) -> Result<Vec<Disk>> {
-        add(&format!("{guest}-"), count, size(text)?, &[guest.to_owned()])
+        add(
+            &format!("{guest}-"),
+            count,
+            size(text)?,
+            &[guest.to_owned()],
+        )
     }
 
     /// Adds disks to the shelf; the paths at which the heads find them.
