@@ -182,11 +182,11 @@ impl<'a> Course<'a> {
                     if in_a_row >= self.plan.readings {
                         return Ok(sent);
                     }
-                    Seen::State(Power::Off)
+                    Seen::State(chassis)
                 }
-                Ok(_) => {
+                Ok(chassis) => {
                     in_a_row = 0;
-                    self.command(Control::Off, by, &mut sent)?
+                    self.command(Control::Off, chassis, by, &mut sent)?
                 }
                 Err(fault) => {
                     in_a_row = 0;
@@ -202,7 +202,7 @@ impl<'a> Course<'a> {
         loop {
             let seen = match self.chassis(Patience::Some, by) {
                 Ok(chassis) if chassis.power == Power::On => return Ok(sent),
-                Ok(_) => self.command(Control::On, by, &mut sent)?,
+                Ok(chassis) => self.command(Control::On, chassis, by, &mut sent)?,
                 Err(fault) => Seen::Fault(self.bear(fault)?),
             };
             self.next(by, self.plan.interval, Control::On, &sent, &seen)?;
@@ -211,19 +211,21 @@ impl<'a> Course<'a> {
 
     /// Sends on or off if it is due: these may be sent as often as one likes. What became of a
     /// fault shows in the state.
-    fn command(&mut self, control: Control, by: Instant, sent: &mut Sent) -> Result<Seen> {
-        let state = match control {
-            Control::On => Power::Off,
-            _ => Power::On,
-        };
+    fn command(
+        &mut self,
+        control: Control,
+        seen: Chassis,
+        by: Instant,
+        sent: &mut Sent,
+    ) -> Result<Seen> {
         if !sent.is_due(self.task.now()) {
-            return Ok(Seen::State(state));
+            return Ok(Seen::State(seen));
         }
         info!("{}: {control} is sent{}", self.plan.device, sent.again());
         let outcome = self.ask(by, |session, by| session.control(control, by));
         sent.note(self.task.now());
         match outcome {
-            Ok(()) => Ok(Seen::State(state)),
+            Ok(()) => Ok(Seen::State(seen)),
             Err(fault) => {
                 if fault.kind.prospect() == Prospect::Misconfigured {
                     self.denials += 1;
@@ -307,9 +309,9 @@ impl<'a> Course<'a> {
                         info!("{}: was off, after {control}", self.plan.device);
                         return Ok(());
                     }
-                    Seen::State(Power::Off)
+                    Seen::State(chassis)
                 }
-                Ok(_) => {
+                Ok(chassis) => {
                     in_a_row = 0;
                     let cause = match control {
                         Control::Reset => {
@@ -321,7 +323,7 @@ impl<'a> Course<'a> {
                         info!("{}: was reset", self.plan.device);
                         return Ok(());
                     }
-                    Seen::State(Power::On)
+                    Seen::State(chassis)
                 }
                 Err(fault) => {
                     in_a_row = 0;
@@ -552,14 +554,17 @@ impl fmt::Display for Sent {
 
 /// What the last look showed.
 enum Seen {
-    State(Power),
+    State(Chassis),
     Fault(Fault),
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Seen::State(power) => write!(f, "power is {power}"),
+            Seen::State(chassis) if chassis.control_fault => {
+                write!(f, "power control fault: power is {}", chassis.power)
+            }
+            Seen::State(chassis) => write!(f, "power is {}", chassis.power),
             Seen::Fault(fault) => write!(f, "{fault}"),
         }
     }

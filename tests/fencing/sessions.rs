@@ -203,11 +203,13 @@ fn each_kind_of_fault_has_its_reason() {
     assert!(said.contains("power control fault"), "{said}");
 }
 
+/// Also where whoever calls has blocked signals, for what is blocked stays so in a child.
 #[test]
 fn a_signal_closes_the_session() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let bmc = with(|it| it.ignore_offs = 1000);
-        let mut child = call(&bmc, "off", &["action_timeout=600"]).spawn();
+        let called = call(&bmc, "off", &["action_timeout=600"]);
+        let mut child = called.under("env", &["--block-signal=TERM,INT"]).spawn();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("off is sent") {

@@ -111,6 +111,19 @@ fn an_off_that_was_ignored_is_sent_again() {
 }
 
 #[test]
+fn a_power_control_fault_is_named() {
+    let chip = Chip::new(true).with(|bmc| {
+        bmc.ignored_offs = usize::MAX;
+        bmc.control_fault = true;
+    });
+    let said = error(&chip, &plan(), Action::Off);
+    assert!(
+        said.contains(": power control fault: power is on"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_off_that_takes_its_time_is_waited_for() {
     let chip = Chip::new(true).with(|bmc| bmc.drop = Duration::from_secs(12));
     let took = ok(&chip, &plan(), Action::Off);

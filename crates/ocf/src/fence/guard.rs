@@ -37,7 +37,9 @@ pub(super) fn heed_signals() {
         SaFlags::SA_RESETHAND,
         SigSet::empty(),
     );
+    let mut heeded = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        heeded.add(signal);
         #[expect(unsafe_code, reason = "installing a signal handler")]
         // SAFETY: the handler stores one atomic and does nothing else.
         unsafe {
@@ -45,6 +47,8 @@ pub(super) fn heed_signals() {
             let _ = sigaction(signal, &action);
         }
     }
+    // Whoever started this process may have blocked them, and that is inherited.
+    let _ = heeded.thread_unblock();
 }
 
 extern "C" fn note(_: i32) {
