@@ -242,10 +242,11 @@ impl Cluster {
 
     /// A node with power and with its network: the majority's view.
     pub fn talker(&self) -> Result<String> {
-        let machines = control::machines()?;
+        let machines = control::machines()?.into_iter();
+        // The one with the smallest process id has had power for the longest time: another may still be booting.
         let able = machines
-            .into_iter()
-            .find(|m| m.is_node() && m.init.is_some() && !m.cut && !m.frozen);
+            .filter(|m| m.is_node() && m.init.is_some() && !m.cut && !m.frozen)
+            .min_by_key(|machine| machine.init);
         able.map(|machine| machine.name)
             .context("no node has power and network")
     }
@@ -339,7 +340,19 @@ impl Cluster {
     }
 
     /// Waits until Pacemaker has fenced a node, at `since` (seconds since 1970) or later.
+    ///
+    /// A guest is restored for each scenario, and its fencer remembers nothing from before. Its BMC need not be asked to
+    /// switch off what is off already, so that the room may not know.
     pub fn wait_fenced(&self, node: &str, since: f64) -> Result<()> {
+        if self.guests {
+            return self.wait_for(&format!("{node} fenced"), RECOVER * 2, || {
+                let other = self.nodes.iter().find(|name| *name != node);
+                if self.fencings(other.context("a cluster of one")?, node)? == 0 {
+                    bail!("no fencing has succeeded");
+                }
+                Ok(())
+            });
+        }
         self.wait_for(&format!("{node} fenced"), RECOVER, || {
             let log = fs::read_to_string(format!("{STATE}/room.log"))?;
             let by_agent =
@@ -356,6 +369,22 @@ impl Cluster {
                 bail!("no fence agent asked for it")
             }
         })
+    }
+
+    /// How often a node was fenced, as another node's fencer remembers.
+    pub fn fencings(&self, on: &str, node: &str) -> Result<usize> {
+        let words = [
+            "stonith_admin",
+            "--history",
+            node,
+            "--verbose",
+            "--output-as=xml",
+        ];
+        let history = self.output(on, &words)?;
+        let events = history.split("<fence_event ").skip(1);
+        Ok(events
+            .filter(|event| event.contains("status=\"success\""))
+            .count())
     }
 
     /// The nodes that hold an address, as their kernels say.

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::layout::{self, CLIENT, INSIDE, MARK, MOST_NODES, PATH, SHARE, STATE};
-use crate::vm::exec;
+use crate::vm::{self, exec};
 use crate::vm::room::Setup;
 use crate::{disk, processes};
 
@@ -259,9 +259,9 @@ pub fn down() -> Result<bool> {
         }
     }
     // What a killed room left behind, or one that did not listen.
-    let run = Setup::read().map(|setup| setup.run);
     let ended = processes::end_all_of_lab()?;
-    if let Ok(run) = run {
+    // Without a home there can be no guests, and so no disks of theirs.
+    if let Ok(run) = vm::run_directory() {
         remove_tree(&run)?;
     }
     remove_tree(Path::new(STATE))?;

@@ -20,11 +20,11 @@ const HEAD_START: u32 = 6;
 /// The node that holds the address loses its power: its BMC says so, and gives it power again.
 pub fn power_loss(cluster: &Cluster) -> Result<()> {
     let holder = begin(cluster)?;
-    let before = fencings(cluster, &other(cluster, &holder)?, &holder)?;
+    let before = cluster.fencings(&other(cluster, &holder)?, &holder)?;
     cluster.power_off(&holder)?;
     let new = cluster.wait_moved("vip", &holder)?;
     cluster.wait_reachable(FLOATING, &new)?;
-    let after = fencings(cluster, &new, &holder)?;
+    let after = cluster.fencings(&new, &holder)?;
     ensure!(
         after > before,
         "vip moved to {new} although {holder} was not fenced"
@@ -171,22 +171,6 @@ fn other(cluster: &Cluster, node: &str) -> Result<String> {
 fn all_online(cluster: &Cluster) -> Result<()> {
     let online = || cluster.all_online().map(drop);
     cluster.wait_for("all nodes online again", RECOVER * 2, online)
-}
-
-/// How often a node was fenced, as another node's fencer remembers.
-fn fencings(cluster: &Cluster, on: &str, node: &str) -> Result<usize> {
-    let words = [
-        "stonith_admin",
-        "--history",
-        node,
-        "--verbose",
-        "--output-as=xml",
-    ];
-    let history = cluster.output(on, &words)?;
-    let events = history.split("<fence_event ").skip(1);
-    Ok(events
-        .filter(|event| event.contains("status=\"success\""))
-        .count())
 }
 
 /// The nodes that were switched off by their BMCs, one after another.

@@ -68,6 +68,13 @@ pub fn ensure(cache: &Path) -> Result<Image> {
 
 /// Where images and snapshots are kept; it exists.
 pub fn cache() -> Result<PathBuf> {
+    let cache = cache_path()?;
+    fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
+    Ok(cache)
+}
+
+/// Where images and snapshots are kept, if any are.
+pub fn cache_path() -> Result<PathBuf> {
     let of_user = match std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(
@@ -75,9 +82,7 @@ pub fn cache() -> Result<PathBuf> {
         )
         .join(".cache"),
     };
-    let cache = of_user.join("hastor-lab");
-    fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
-    Ok(cache)
+    Ok(of_user.join("hastor-lab"))
 }
 
 /// The right to build and to remove. The kernel takes it back whenever the program ends.

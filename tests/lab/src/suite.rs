@@ -1,5 +1,6 @@
 //! What the steps of `cargo lab test` share: the built agents and the running cluster, made when first needed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -139,18 +140,16 @@ impl Suite {
     /// Step: Ctrl-C while guests are being brought up, and after it: nothing of them is left.
     pub fn interrupted(&mut self) -> Result<()> {
         self.guests()?;
+        control::down()?;
         self.turn = None;
-        let begin = Leftovers::now()?;
+        let begin = belongings()?;
         // What the command says just before it opens the machine room, and while the guests are given their agents.
         let tried = ["snapshot: ", "guests: all answer"]
             .iter()
             .try_for_each(|moment| interrupt_at(moment).with_context(|| format!("{moment:?}")))
             .and_then(|()| {
-                let end = Leftovers::now()?;
-                ensure!(
-                    end == begin,
-                    "left behind: {end:?}\nbefore it was: {begin:?}"
-                );
+                let left: Vec<String> = belongings()?.difference(&begin).cloned().collect();
+                ensure!(left.is_empty(), "left behind: {}", left.join(", "));
                 Ok(())
             });
         self.turn = Some(control::turn()?);
@@ -195,45 +194,28 @@ impl Suite {
     }
 }
 
-/// What a lab could leave on this machine.
-#[derive(Debug, PartialEq, Eq)]
-struct Leftovers {
-    processes: Vec<i32>,
-    interfaces: Vec<String>,
-    mounts: Vec<String>,
-    loops: Vec<String>,
-    directories: Vec<PathBuf>,
-}
-
-impl Leftovers {
-    fn now() -> Result<Leftovers> {
-        let me = std::process::id() as i32;
-        let ours = |pid: &i32| *pid != me && processes::is_ours(*pid);
-        let names = |directory: &str, fits: &dyn Fn(&str) -> bool| -> Vec<String> {
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-            let mut names: Vec<String> = names.filter(|name| fits(name)).collect();
-            names.sort();
-            names
-        };
-        let used = |name: &str| {
-            name.starts_with("loop") && Path::new("/sys/block").join(name).join("loop").exists()
-        };
-        let run = vm::run_directory()?;
-        Ok(Leftovers {
-            processes: processes::all()?.into_iter().filter(ours).collect(),
-            interfaces: names("/sys/class/net", &|_| true),
-            mounts: fs::read_to_string("/proc/self/mounts")?
-                .lines()
-                .map(str::to_owned)
-                .collect(),
-            loops: names("/sys/block", &used),
-            directories: [PathBuf::from(layout::STATE), run]
-                .into_iter()
-                .filter(|path| path.exists())
-                .collect(),
-        })
-    }
+/// What a lab could leave on this machine, and what there is of that kind anyway.
+fn belongings() -> Result<BTreeSet<String>> {
+    let me = std::process::id() as i32;
+    let ours = |pid: &i32| *pid != me && processes::is_ours(*pid);
+    let names = |directory: &str| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let used = |name: &String| Path::new("/sys/block").join(name).join("loop").exists();
+    let places = [PathBuf::from(layout::STATE), vm::run_directory()?];
+    let mut all: BTreeSet<String> = processes::all()?
+        .into_iter()
+        .filter(ours)
+        .map(|pid| format!("process {pid}"))
+        .collect();
+    all.extend(names("/sys/class/net").map(|name| format!("interface {name}")));
+    all.extend(names("/sys/block").filter(used).map(|name| format!("loop device {name}")));
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    all.extend(mounts.lines().map(|line| format!("mount {line}")));
+    let left = places.iter().filter(|path| path.exists());
+    all.extend(left.map(|path| format!("directory {}", path.display())));
+    Ok(all)
 }
 
 /// Ten times what was seen.

@@ -358,7 +358,7 @@ pub enum Log {
 
 /// Where the disks of a running lab are.
 pub fn run_directory() -> Result<PathBuf> {
-    Ok(snapshot::run_directory(&image::cache()?))
+    Ok(snapshot::run_directory(&image::cache_path()?))
 }
 
 /// Runs a command.

@@ -208,10 +208,7 @@ impl Disks {
             power.ask("device_del", json!({"id": format!("dev-{name}")}))?;
             wait_for_removal(power, name)?;
             for node in ["top", "raw", "file"] {
-                power.ask(
-                    "blockdev-del",
-                    json!({"node-name": format!("{node}-{name}")}),
-                )?;
+                delete_node(power, &format!("{node}-{name}"))?;
             }
             power.ask("object-del", json!({"id": format!("limit-{name}")}))?;
         }
@@ -408,6 +405,18 @@ fn wait_for_removal(power: &mut Power, name: &str) -> Result<()> {
             bail!("disk {name}: QEMU still has it 30 s after it was pulled");
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Removes a node; it may be in use until the last request of a pulled disk has ended.
+fn delete_node(power: &mut Power, node: &str) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        match power.ask("blockdev-del", json!({"node-name": node})) {
+            Err(error) if Instant::now() < end && error.to_string().contains("in use") => {}
+            other => return other.map(drop),
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

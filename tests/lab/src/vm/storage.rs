@@ -125,6 +125,8 @@ tpg=$target/iscsi/$1/tpgt_1
 portal=$2
 shift 2
 mkdir -p $target/core/iblock_0 $tpg
+# Without this place for its notes the kernel refuses every registration: not ready.
+mkdir -p "$(cat $target/dbroot)/pr" "$(cat $target/dbroot)/alua"
 for attribute in authentication=0 generate_node_acls=1 demo_mode_write_protect=0 cache_dynamic_acls=1; do
 	echo ${attribute#*=} >$tpg/attrib/${attribute%=*}
 done
