@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM: everything is removed before the program ends.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
@@ -26,12 +27,12 @@ pub fn watch() -> Result<()> {
     thread::spawn(move || {
         let Ok(signal) = signals.wait() else { return };
         ENDING.store(true, Ordering::SeqCst);
-        eprintln!("\n{signal}: removing the lab");
+        tell(format_args!("\n{signal}: removing the lab"));
         let _no_more = packages::finished();
         let code = match control::down() {
             Ok(_) => 128 + signal as i32,
             Err(error) => {
-                eprintln!("{error:#}");
+                tell(format_args!("{error:#}"));
                 1
             }
         };
@@ -48,9 +49,14 @@ pub fn note() -> Result<()> {
         let Ok(signal) = signals.wait() else { return };
         NOTED.store(signal as i32, Ordering::SeqCst);
         ENDING.store(true, Ordering::SeqCst);
-        eprintln!("\n{signal}: removing what is not finished");
+        tell(format_args!("\n{signal}: removing what is not finished"));
     });
     Ok(())
+}
+
+/// Prints to standard error. That nobody reads it any more, as after `2>&1 | head`, must not end the thread that removes.
+fn tell(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn block() -> Result<SigSet> {

@@ -1,6 +1,7 @@
 //! What has to be installed on this machine, and installing it without starting a service.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -50,7 +51,11 @@ static INSTALLING: Mutex<()> = Mutex::new(());
 /// Waits until no package is being installed; none will be while the guard lives.
 pub fn finished() -> MutexGuard<'static, ()> {
     if let Err(TryLockError::WouldBlock) = INSTALLING.try_lock() {
-        eprintln!("waiting for the installation of packages to end");
+        // Without a reader this must not fail.
+        let _ = writeln!(
+            std::io::stderr(),
+            "waiting for the installation of packages to end"
+        );
     }
     INSTALLING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -40,7 +40,7 @@ const KILL_ACTION: &str = r#"set -e
 agent=/usr/lib/ocf/resource.d/$1 action=$2 call=$3
 [ -x "$agent" ] || { echo "no agent $agent"; exit 1; }
 while mountpoint -q "$agent"; do umount "$agent"; done
-home=/run/hastor-lab-kill/$1
+home=/var/lib/hastor-lab-kill/$1 # nothing in /run can be executed
 rm -rf "$home"
 [ "$action" != off ] || exit 0
 mkdir -p "$home"
