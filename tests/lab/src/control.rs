@@ -14,8 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::layout::{self, CLIENT, INSIDE, MARK, MOST_NODES, PATH, SHARE, STATE};
-use crate::vm::{self, exec};
 use crate::vm::room::Setup;
+use crate::vm::{self, exec};
 use crate::{disk, processes};
 
 /// Only one command at a time may build or remove a lab. A socket in the abstract namespace goes away with its owner.

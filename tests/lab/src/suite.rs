@@ -210,7 +210,11 @@ fn belongings() -> Result<BTreeSet<String>> {
         .map(|pid| format!("process {pid}"))
         .collect();
     all.extend(names("/sys/class/net").map(|name| format!("interface {name}")));
-    all.extend(names("/sys/block").filter(used).map(|name| format!("loop device {name}")));
+    all.extend(
+        names("/sys/block")
+            .filter(used)
+            .map(|name| format!("loop device {name}")),
+    );
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     all.extend(mounts.lines().map(|line| format!("mount {line}")));
     let left = places.iter().filter(|path| path.exists());

@@ -3,6 +3,8 @@
 mod running;
 mod tracing;
 
+pub use tracing::kill_at_call;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use host::testing::{Fault, Killed, Script};
 
 pub use declaration::check_declaration;
-pub use executable::{Executable, Finished};
+pub use executable::{Executable, Finished, kill_at_call};
 
 use crate::{Agent, Call, Exit, Outcome, execute};
 

@@ -5,6 +5,7 @@
 
 mod conformance;
 mod hold;
+mod killed;
 mod link;
 mod stop;
 mod target;
@@ -36,6 +37,8 @@ enum What {
     Verify(Place),
     /// Put a resource agent through its life, killing it at every system call
     Conformance(conformance::Options),
+    /// Run a program in the place of another, and have it killed in the middle
+    Killed(killed::Options),
     /// Keep a device, a directory or a file busy until SIGTERM
     Hold(hold::Options),
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         What::Write(options) => write::run(&options),
         What::Verify(place) => verify(&place),
         What::Conformance(options) => conformance::run(&options),
+        What::Killed(options) => killed::run(&options),
         What::Hold(options) => hold::run(&options),
     };
     match done {

@@ -48,7 +48,7 @@ cp "$agent" "$home/real"
 cat >"$home/shim" <<END
 #!/bin/sh
 if [ "\$1" = "$action" ] && mkdir "$home/done" 2>/dev/null; then
-	exec strace -f -qqq -o "$home/trace" -e inject=all:signal=KILL:when=$call "$home/real" "\$@"
+	exec /usr/local/lib/hastor-lab/hastor-guest killed --call $call "$home/real" "\$@"
 fi
 exec "$home/real" "\$@"
 END

@@ -74,7 +74,13 @@ pub fn bmc_unreachable(lab: &Guests) -> Result<()> {
     control::ask(&["bmc", &holder, "cut"])?;
     let since = cluster.power_off(&holder)?;
     let other = cluster.talker()?;
-    let words = ["stonith_admin", "--history", &holder, "--verbose", "--output-as=xml"];
+    let words = [
+        "stonith_admin",
+        "--history",
+        &holder,
+        "--verbose",
+        "--output-as=xml",
+    ];
     cluster.wait_for("a fence that fails", RECOVER * 3, || {
         let history = cluster.output(&other, &words)?;
         ensure!(history.contains("status=\"failed\""), "{history}");
