@@ -33,6 +33,9 @@ use Kind::{Call, Cargo, Guests as OnGuests, Scenario};
 /// The addresses of nearly all scenarios.
 const USUAL: &[&str] = &[FLOATING, FLOATING6];
 
+/// How the names of steps begin that take many minutes: they run only if `--only` asks for them.
+const LONG: &str = "long: ";
+
 /// The steps, in their order: a name, by which `--only` finds it, and what it does.
 /// To add one: a line here. What fences comes before the 200 addresses: Pacemaker clears their history
 /// away one by one, each time beginning anew, and a node that is lost meanwhile waits for that.
@@ -70,7 +73,7 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: networks that fail", OnGuests(vm::scenarios::networks)),
     ("guests: faults inside", OnGuests(vm::scenarios::inside)),
     ("guests: reservations", OnGuests(vm::scenarios::reservations)),
-    ("guests: peers' stack", OnGuests(vm::scenarios::peers_move)),
+    ("long: guests, the peers' stack", OnGuests(vm::scenarios::peers_move)),
 ];
 
 /// Prints the names.
@@ -80,9 +83,13 @@ pub fn list() {
     }
 }
 
-/// Runs the steps whose name contains `only`, all of them without it.
+/// Runs the steps whose name contains `only`; without it all but the long ones.
 pub fn run(agent: &str, only: Option<&str>, times: u32, turn: Turn) -> Result<ExitCode> {
-    let wanted = |name: &str| only.is_none_or(|part| name.contains(part));
+    let wanted = |name: &str| {
+        only.map_or(!name.starts_with(LONG), |part| {
+            name.contains(part) && (part.contains("long") || !name.starts_with(LONG))
+        })
+    };
     let chosen: Vec<_> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
     if chosen.is_empty() {
         bail!(
@@ -115,6 +122,13 @@ pub fn run(agent: &str, only: Option<&str>, times: u32, turn: Turn) -> Result<Ex
         }
     }
     drop(suite);
+    if only.is_none() {
+        let long = STEPS.iter().filter(|(name, _)| name.starts_with(LONG));
+        plain(format_args!(
+            "\n{} long step not run: `cargo lab test --only long`",
+            long.count()
+        ));
+    }
     plain(format_args!("\n{passed} passed, {failed} failed"));
     Ok(if failed == 0 {
         ExitCode::SUCCESS

@@ -115,7 +115,7 @@ zpool export tank",
         cluster.output("n2", &["blockdev", "--rereadpt", path])?;
     }
     cluster.load(&peers_stack(cluster))?;
-    let first = cluster.wait_started("vip")?;
+    let first = cluster.wait_started("lun")?;
     cluster.output(
         CLIENT,
         &[
@@ -134,7 +134,7 @@ zpool export tank",
     writer.wait_for(20)?;
 
     standby(cluster, &first)?;
-    let second = cluster.wait_moved("vip", &first)?;
+    let second = cluster.wait_moved("lun", &first)?;
     writer.wait_for(20)?;
     cluster.admin(&[
         "crm_attribute",
@@ -148,7 +148,7 @@ zpool export tank",
 
     let cut = cluster.power_off(&second)?;
     cluster.wait_fenced(&second, cut)?;
-    cluster.wait_moved("vip", &second)?;
+    cluster.wait_moved("lun", &second)?;
     writer.wait_for(20)?;
     let report = writer.finish()?;
     for line in report.to_string().lines() {
