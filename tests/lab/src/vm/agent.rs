@@ -67,12 +67,9 @@ impl Agent {
             }
             // Answers to earlier questions come first: only the last one means that none is under way.
             // The rest of an answer that somebody did not wait for may be no JSON.
-            let answer = self
-                .receive()?
-                .map(|line| serde_json::from_str::<Value>(&line));
-            if let Some(Ok(answer)) = answer
-                && answer["return"] == id
-            {
+            let answer = self.receive()?;
+            let answer = answer.and_then(|line| serde_json::from_str::<Value>(&line).ok());
+            if answer.is_some_and(|answer| answer["return"] == id) {
                 return Ok(());
             }
         }
