@@ -227,6 +227,7 @@ fn relay(
     // A simple generator is random enough to lose datagrams.
     let mut random = 0x2545_f491_4f6c_dd1du64;
     let mut buffer = [0; 2048];
+    let mut before = Line::default();
     while !end.load(Ordering::Relaxed) {
         wait(outside, &clients, waiting.front().map(|first| first.due))?;
         let now = Instant::now();
@@ -256,6 +257,13 @@ fn relay(
         }
         if state.cut {
             waiting.clear();
+        }
+        if state != before {
+            // What waits as long as the line was before would hold up what comes now.
+            for datagram in &mut waiting {
+                datagram.due = datagram.due.min(now + state.delay);
+            }
+            before = state;
         }
         while waiting.front().is_some_and(|first| first.due <= now) {
             let Some(datagram) = waiting.pop_front() else {

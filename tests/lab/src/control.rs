@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -64,8 +65,17 @@ impl Drop for Leash {
     }
 }
 
+/// Held while a lab is being started: it must not be removed from under the one who starts it.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Waits until no lab is being started; none will be while the guard lives.
+pub fn none_starting() -> MutexGuard<'static, ()> {
+    STARTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Starts the machine room for `nodes` nodes, with the agents in them; no machine has power yet.
 pub fn start(nodes: usize, daemons: bool, agents: &[PathBuf]) -> Result<Leash> {
+    let _guard = none_starting();
     let names = layout::nodes(nodes);
     prepare(agents)?;
     for name in names.iter().map(String::as_str).chain([CLIENT]) {
@@ -81,6 +91,7 @@ pub fn start(nodes: usize, daemons: bool, agents: &[PathBuf]) -> Result<Leash> {
 
 /// Starts the machine room of guests; no guest has power yet.
 pub fn start_guests(setup: &Setup, agents: &[PathBuf]) -> Result<Leash> {
+    let _guard = none_starting();
     prepare(agents)?;
     // A killed lab may have left its disks there.
     remove_tree(&setup.run)?;
@@ -91,6 +102,10 @@ pub fn start_guests(setup: &Setup, agents: &[PathBuf]) -> Result<Leash> {
 
 /// The lab's own directory, with what the machines need to see.
 fn prepare(agents: &[PathBuf]) -> Result<()> {
+    // What a room left that could not open, or that died.
+    if Path::new(STATE).exists() {
+        down()?;
+    }
     fs::create_dir(STATE).with_context(|| format!("making {STATE}"))?;
     fill_share(agents)
 }
@@ -114,6 +129,7 @@ fn open_room(words: &[&str]) -> Result<Leash> {
     while ask(&["list"]).is_err() {
         if room.try_wait()?.is_some() || Instant::now() > end {
             let _ = room.kill();
+            let _ = room.wait();
             let log = fs::read_to_string(format!("{STATE}/room.log")).unwrap_or_default();
             bail!("the machine room did not open: {}", log.trim_end());
         }
@@ -259,10 +275,11 @@ pub fn down() -> Result<bool> {
         }
     }
     // What a killed room left behind, or one that did not listen.
+    // Where the lab that runs has the disks of its guests, and where one of this user's would have.
+    let places = [Setup::read().map(|setup| setup.run), vm::run_directory()];
     let ended = processes::end_all_of_lab()?;
-    // Without a home there can be no guests, and so no disks of theirs.
-    if let Ok(run) = vm::run_directory() {
-        remove_tree(&run)?;
+    for place in places.into_iter().flatten() {
+        remove_tree(&place)?;
     }
     remove_tree(Path::new(STATE))?;
     Ok(there || ended > 0)

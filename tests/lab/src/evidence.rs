@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::agents::root;
 use crate::cluster::Cluster;
-use crate::interrupt;
 use crate::layout::{self, STATE};
+use crate::{control, interrupt};
 
 /// Keeps logs of all nodes, their CIBs and their view of the cluster under `target/lab/failed`; a sentence that says where.
 pub fn keep(cluster: &Cluster, name: &str) -> String {
@@ -36,7 +36,10 @@ fn copy(cluster: &Cluster, folder: &Path) -> Result<()> {
     {
         fs::copy(entry.path(), folder.join(entry.file_name()))?;
     }
-    for node in &cluster.nodes {
+    // One that stands still would let every command wait.
+    let machines = control::machines().unwrap_or_default();
+    let frozen = |node: &String| machines.iter().any(|m| m.name == *node && m.frozen);
+    for node in cluster.nodes.iter().filter(|node| !frozen(node)) {
         let place = folder.join(node);
         fs::create_dir_all(&place)?;
         for file in ["console.log", "qemu.log"] {

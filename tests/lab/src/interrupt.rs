@@ -28,7 +28,7 @@ pub fn watch() -> Result<()> {
         let Ok(signal) = signals.wait() else { return };
         ENDING.store(true, Ordering::SeqCst);
         tell(format_args!("\n{signal}: removing the lab"));
-        let _no_more = packages::finished();
+        let _no_more = (packages::finished(), control::none_starting());
         let code = match control::down() {
             Ok(_) => 128 + signal as i32,
             Err(error) => {

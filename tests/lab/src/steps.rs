@@ -62,6 +62,8 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: image and snapshot", Call(Suite::guests)),
     ("guests: interrupted", Call(Suite::interrupted)),
     ("guests: planned move", OnGuests(|lab| scenarios::planned_move(&lab.cluster))),
+    ("guests: service NIC down", OnGuests(|lab| scenarios::nic_down(&lab.cluster))),
+    ("guests: executor killed", OnGuests(|lab| scenarios::executor_killed(&lab.cluster))),
     ("guests: power loss", OnGuests(vm::scenarios::power_loss)),
     ("guests: frozen head", OnGuests(vm::scenarios::frozen)),
     ("guests: BMC unreachable", OnGuests(vm::scenarios::bmc_unreachable)),

@@ -30,6 +30,8 @@ pub fn build(cache: &Path, image: &Image) -> Result<()> {
     fill(&work.0, &log).with_context(|| format!("the whole output is in {}", log.display()))?;
     fs::rename(&work.0, &image.directory).context("moving the image to its place")?;
     remove(cache, |found| found.starts_with("image-") && found != name)?;
+    // They lie over another image, even if it was made by the same recipe.
+    remove(cache, |found| found.starts_with("snapshot-"))?;
     tell(format_args!(
         "image: built in {:.0} s, {} MB on disk",
         begin.elapsed().as_secs_f64(),

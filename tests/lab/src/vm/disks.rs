@@ -325,6 +325,8 @@ impl Disks {
             slot.health = health;
             return Ok(());
         };
+        // Before anything is changed: QEMU cannot be asked.
+        ensure!(!power.is_frozen(), "{guest} stands still: thaw it first");
         // First back to the file itself, from wherever it was.
         let (_, raw, _) = nodes(name);
         match std::mem::take(&mut slot.health) {

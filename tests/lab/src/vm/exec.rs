@@ -16,8 +16,8 @@ use nix::sched::{CloneFlags, setns};
 
 use super::agent::Agent;
 use super::machine::agent_socket;
-use crate::control;
 use crate::layout::{self, MANAGEMENT, PATH, STATE};
+use crate::{control, processes};
 
 /// For the guest to answer and to connect; a guest that boots is busy.
 const CONNECT: Duration = Duration::from_secs(120);
@@ -86,6 +86,11 @@ pub fn enter_network() -> Result<()> {
 
 /// `lab vm-exec NAME -- WORDS`: runs a command in a guest to its end; its exit code.
 pub fn run(name: &str, words: &[String]) -> Result<u8> {
+    let machines = control::machines()?;
+    ensure!(
+        !machines.iter().any(|m| m.name == name && m.frozen),
+        "{name} stands still: thaw it first"
+    );
     enter_network()?;
     let listener = TcpListener::bind((MANAGEMENT, 0)).context("a port for the guest")?;
     let port = listener.local_addr()?.port().to_string();
@@ -167,7 +172,7 @@ impl Streams {
             match self.end.read_line(&mut line) {
                 Ok(_) => return Ok(line),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ensure!(power(name) == begin, "{name} has lost its power");
+                    ensure!(is_same(name, &begin), "{name} has lost its power");
                 }
                 Err(error) => return Err(error).with_context(|| format!("{name} is gone")),
             }
@@ -215,6 +220,12 @@ impl Streams {
 /// The process of a guest's QEMU, if it has power: another one after a power cut.
 fn power(name: &str) -> Option<String> {
     std::fs::read_to_string(layout::pid_file(name)).ok()
+}
+
+/// Whether a guest has the power that it had then, and its QEMU still runs.
+fn is_same(name: &str, begin: &Option<String>) -> bool {
+    let pid = begin.as_ref().and_then(|text| text.trim().parse().ok());
+    power(name) == *begin && pid.is_some_and(processes::is_alive)
 }
 
 /// What a connection says that it is. Byte by byte: what follows belongs to somebody else.

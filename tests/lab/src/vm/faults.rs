@@ -27,8 +27,11 @@ tc qdisc add dev $ifb root netem delay ${2}ms loss ${3}%
 const FILL: &str = r#"set -e
 file=$1/.hastor-lab-fill
 if [ "$2" = off ]; then rm -f "$file"; sync -f "$1"; exit; fi
-fallocate -l "$(df --output=avail -B1 "$1" | tail -n 1)" "$file" 2>/dev/null || true
-dd if=/dev/zero of="$file" bs=1M oflag=append conv=notrunc 2>/dev/null || true
+# Neither zeros nor fallocate fill a file system that compresses.
+block=$(mktemp -p /run)
+head -c 1048576 /dev/urandom >"$block"
+while cat "$block" 2>/dev/null >>"$file"; do :; done
+rm "$block"
 sync -f "$1" || true
 free=$(df --output=avail -B1 "$1" | tail -n 1)
 [ "$free" -lt 1048576 ] || { echo "$1: still $free bytes free"; exit 1; }

@@ -214,6 +214,17 @@ impl Power {
     }
 }
 
+impl Drop for Power {
+    /// No QEMU outlives an error: its guest would have power that nobody can take.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let end = Instant::now() + Duration::from_secs(10);
+        while !self.has_ended() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 fn words(guest: &Guest, birth: Birth, disk: &Disk, accelerator: Accelerator) -> Vec<String> {
     let home = layout::home(&guest.name);
     let (Birth::Boot { image } | Birth::Restore { image, .. }) = birth;

@@ -86,8 +86,15 @@ pub fn bmc_unreachable(lab: &Guests) -> Result<()> {
         ensure!(history.contains("status=\"failed\""), "{history}");
         Ok(())
     })?;
+    // Read so that a head that cannot be read is an error, and not an address that is not there.
+    let addresses = super::read(&other, "/proc/net/fib_trie")?;
+    let own = layout::service_address(layout::number(&other)?);
     ensure!(
-        cluster.holders(FLOATING.parse()?).is_empty(),
+        addresses.contains(&format!("|-- {own}\n")),
+        "{other} does not show its own address: {addresses}"
+    );
+    ensure!(
+        !addresses.contains(&format!("|-- {FLOATING}\n")),
         "the address moved to {other} although the fence had failed"
     );
     control::ask(&["bmc", &holder, "heal"])?;
@@ -245,7 +252,7 @@ pub fn lost_record(lab: &Guests) -> Result<()> {
     ensure!(!report.is_ok(), "a lost record was not noticed:\n{report}");
     let text = report.to_string();
     ensure!(
-        text.contains("30"),
+        text.contains("slot 30: record "),
         "the report does not name record 30:\n{text}"
     );
     Ok(())
@@ -261,10 +268,16 @@ pub fn two_writers(lab: &Guests) -> Result<()> {
     // Whoever notices first may have ended its writer already.
     let _ = first.wait_for(30);
     let mut noticed = 0;
-    for writer in [first, second] {
+    for (name, writer) in [("n1", first), ("n2", second)] {
         match writer.finish() {
             Ok(report) if report.is_ok() => {}
-            Ok(_) | Err(_) => noticed += 1,
+            Ok(_) => noticed += 1,
+            // It has found what it did not write, has said so, and has ended by itself.
+            Err(error) => {
+                let log = std::fs::read_to_string(writer::log_of(name))?;
+                ensure!(log.contains(" wrong "), "{error:#}");
+                noticed += 1;
+            }
         }
     }
     ensure!(

@@ -34,7 +34,10 @@ pub fn ensure(cache: &Path, image: &Image, plan: &Plan) -> Result<PathBuf> {
     let begin = Instant::now();
     // Older ones of the same plan will not be used again.
     let kind = format!("snapshot-{}-", plan.word());
-    image::remove(cache, |found| found.starts_with(&kind))?;
+    image::remove(cache, |found| {
+        let hash = found.strip_prefix(&kind);
+        hash.is_some_and(|hash| !hash.contains('-'))
+    })?;
     let work = Unfinished::create(cache, &name)?;
     let setup = Setup {
         plan: *plan,

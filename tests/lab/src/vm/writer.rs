@@ -108,8 +108,8 @@ impl Writer {
 
     /// Ends the writer after the record that it is at; what was acknowledged.
     pub fn stop(mut self) -> Result<Acks> {
-        // The pattern must not fit the shell that looks for it.
-        let pattern = format!("hastor-gues[t] write .*--id {}( |$)", self.name);
+        // The pattern fits the writer alone, not the shell around it.
+        let pattern = format!("^{PROGRAM} write .*--id {}( |$)", self.name);
         exec::output(&self.guest, &["pkill", "-TERM", "-f", &pattern], b"")
             .context("ending the writer")?;
         let begin = Instant::now();
