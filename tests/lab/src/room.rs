@@ -44,8 +44,8 @@ struct Room {
 pub trait Machines {
     /// Carries out a request; the answer.
     fn handle(&mut self, words: &[&str]) -> Result<String>;
-    /// After the asker has its answer: what may be done in the background.
-    fn afterwards(&mut self, words: &[&str]);
+    /// Gives a machine power, unless it has.
+    fn on(&mut self, name: &str) -> Result<()>;
     /// Notices machines that died without being asked to.
     fn look(&mut self);
     /// Takes power from everything, and removes what lies outside the lab's own directory.
@@ -141,8 +141,10 @@ fn serve(room: &mut impl Machines, stream: UnixStream) -> Option<String> {
     // The asker may have been killed together with its node: not our trouble.
     let _ = (&stream).write_all(text.as_bytes());
     drop(stream);
-    if answer.is_ok() {
-        room.afterwards(&words);
+    if let (["reboot", name, ..], Ok(_)) = (&words[..], &answer) {
+        // The power comes back in the background: the fence is done when the power is off.
+        room.on(name)
+            .unwrap_or_else(|error| note(&format!("{name} does not come back: {error:#}")));
     }
     words.first().map(|word| (*word).to_owned())
 }
@@ -169,12 +171,51 @@ impl Machines for Room {
         }
     }
 
-    fn afterwards(&mut self, words: &[&str]) {
-        if let ["reboot", name, ..] = words {
-            // The power comes back in the background: the fence is done when the power is off.
-            self.on(name)
-                .unwrap_or_else(|error| note(&format!("{name} does not come back: {error:#}")));
+    fn on(&mut self, name: &str) -> Result<()> {
+        if self.machine(name)?.power.is_some() {
+            return Ok(());
         }
+        switch::unplug(name);
+        let console = layout::console(name)?;
+        let mut command = Command::new(format!("{SHARE}/bin/lab"));
+        command
+            .args(["machine", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(console);
+        command
+            .env("PATH", PATH)
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC")
+            .current_dir("/");
+        if self.daemons && name != CLIENT {
+            command.arg("--daemons");
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        let mut line = String::new();
+        if let Some(output) = &mut child.stdout {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        let Ok(init) = line.trim().parse::<i32>() else {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("{name} did not start: see its console.log");
+        };
+        let wired = self.wire(name, init).and_then(|()| {
+            let mut input = child.stdin.take().context("no standard input")?;
+            input.write_all(b"go\n").context("the go-ahead")
+        });
+        if let Err(error) = wired {
+            let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
+            let _ = child.wait();
+            return Err(error.context(format!("wiring {name}")));
+        }
+        fs::write(layout::pid_file(name), format!("{init}\n"))?;
+        self.machine(name)?.power = Some((child, init));
+        note(&format!("{name} power on"));
+        Ok(())
     }
 
     fn look(&mut self) {
@@ -245,53 +286,6 @@ impl Room {
         }
         note_at(when, &format!("{name} power off for {who}"));
         Ok(format!("{when:.3}"))
-    }
-
-    fn on(&mut self, name: &str) -> Result<()> {
-        if self.machine(name)?.power.is_some() {
-            return Ok(());
-        }
-        switch::unplug(name);
-        let console = layout::console(name)?;
-        let mut command = Command::new(format!("{SHARE}/bin/lab"));
-        command
-            .args(["machine", name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(console);
-        command
-            .env("PATH", PATH)
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC")
-            .current_dir("/");
-        if self.daemons && name != CLIENT {
-            command.arg("--daemons");
-        }
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("starting {name}"))?;
-        let mut line = String::new();
-        if let Some(output) = &mut child.stdout {
-            BufReader::new(output).read_line(&mut line)?;
-        }
-        let Ok(init) = line.trim().parse::<i32>() else {
-            let _ = child.kill();
-            let _ = child.wait();
-            bail!("{name} did not start: see its console.log");
-        };
-        let wired = self.wire(name, init).and_then(|()| {
-            let mut input = child.stdin.take().context("no standard input")?;
-            input.write_all(b"go\n").context("the go-ahead")
-        });
-        if let Err(error) = wired {
-            let _ = kill(Pid::from_raw(init), Signal::SIGKILL);
-            let _ = child.wait();
-            return Err(error.context(format!("wiring {name}")));
-        }
-        fs::write(layout::pid_file(name), format!("{init}\n"))?;
-        self.machine(name)?.power = Some((child, init));
-        note(&format!("{name} power on"));
-        Ok(())
     }
 
     /// Plugs a machine in, with the cables as broken as they were.

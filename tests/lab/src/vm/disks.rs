@@ -24,7 +24,8 @@ use crate::image::child::tied;
 
 /// What is wrong with a disk, as one guest sees it.
 #[derive(Default)]
-enum Health {
+pub enum Health {
+    /// As it should be.
     #[default]
     Good,
     /// Every request fails.
@@ -34,7 +35,7 @@ enum Health {
 }
 
 /// An NBD server that is stopped.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Server {
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -229,30 +230,6 @@ impl Disks {
         Ok(())
     }
 
-    /// Makes every request of a guest to a disk fail, or no longer.
-    pub fn errors(
-        &mut self,
-        name: &str,
-        guest: &str,
-        on: bool,
-        power: Option<&mut Power>,
-    ) -> Result<()> {
-        let health = if on { Health::Errors } else { Health::Good };
-        self.set_health(name, guest, health, power)
-    }
-
-    /// Makes every request of a guest to a disk hang, or lets all of them go on.
-    pub fn hang(
-        &mut self,
-        name: &str,
-        guest: &str,
-        on: bool,
-        power: Option<&mut Power>,
-    ) -> Result<()> {
-        let health = if on { Health::Hang(None) } else { Health::Good };
-        self.set_health(name, guest, health, power)
-    }
-
     /// Plugs everything in that belongs to a guest whose QEMU has just been started.
     pub fn plug_all(&mut self, guest: &str, power: &mut Power) -> Result<()> {
         let names: Vec<String> = self
@@ -312,7 +289,8 @@ impl Disks {
         self.set_health(name, guest, health, Some(power))
     }
 
-    fn set_health(
+    /// Makes the requests of a guest to a disk fail, hang, or go on.
+    pub fn set_health(
         &mut self,
         name: &str,
         guest: &str,
@@ -474,9 +452,9 @@ mod tests {
         assert!(disks.create("s1", 1 << 30, &["n1"]).is_err());
         assert!(disks.create("a b", 1 << 30, &["n1"]).is_err());
         assert!(disks.create("s2", 1000, &["n1"]).is_err());
-        assert!(disks.errors("s1", "n3", true, None).is_err());
+        assert!(disks.set_health("s1", "n3", Health::Errors, None).is_err());
         disks.plug("s1", "n1", None).unwrap();
-        disks.errors("s1", "n1", true, None).unwrap();
+        disks.set_health("s1", "n1", Health::Errors, None).unwrap();
         assert_eq!(
             disks.list(),
             "s1 1073741824 0x3000000048410001 n1:errors n2:pulled\n"

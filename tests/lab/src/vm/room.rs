@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::disks::Disks;
+use super::disks::{Disks, Health};
 use super::machine::{Birth, Disk, Power, tap};
 use super::plan::{Guest, NETWORKS, Network, Plan, Role};
 use crate::bmc::{Bmc, Line};
@@ -174,20 +174,6 @@ impl Room {
         self.disks.forget(name);
         note_at(when, &format!("{name} power off for {who}"));
         Ok(format!("{when:.3}"))
-    }
-
-    /// Gives power: the guest boots.
-    fn on(&mut self, name: &str) -> Result<()> {
-        if self.machine(name)?.power.is_some() {
-            return Ok(());
-        }
-        let image = self.setup.image.clone();
-        let mut power = self.start(name, Birth::Boot { image: &image })?;
-        self.disks.plug_all(name, &mut power)?;
-        power.resume()?;
-        self.install(name, power)?;
-        note(&format!("{name} power on"));
-        Ok(())
     }
 
     fn start(&mut self, name: &str, birth: Birth) -> Result<Power> {
@@ -399,11 +385,12 @@ impl Room {
             ["push", name, guest] => self.plug(name, guest, true)?,
             ["errors" | "hang", name, guest, on @ ("on" | "off")] => {
                 let power = self.machines.get_mut(*guest).and_then(|m| m.power.as_mut());
-                if words[0] == "errors" {
-                    self.disks.errors(name, guest, *on == "on", power)?;
-                } else {
-                    self.disks.hang(name, guest, *on == "on", power)?;
-                }
+                let health = match (words[0], *on) {
+                    (_, "off") => Health::Good,
+                    ("errors", _) => Health::Errors,
+                    _ => Health::Hang(None),
+                };
+                self.disks.set_health(name, guest, health, power)?;
             }
             _ => bail!("disk {words:?} is not understood"),
         }
@@ -455,11 +442,18 @@ impl Machines for Room {
         }
     }
 
-    fn afterwards(&mut self, words: &[&str]) {
-        if let ["reboot", name, ..] = words {
-            self.on(name)
-                .unwrap_or_else(|error| note(&format!("{name} does not come back: {error:#}")));
+    /// The guest boots.
+    fn on(&mut self, name: &str) -> Result<()> {
+        if self.machine(name)?.power.is_some() {
+            return Ok(());
         }
+        let image = self.setup.image.clone();
+        let mut power = self.start(name, Birth::Boot { image: &image })?;
+        self.disks.plug_all(name, &mut power)?;
+        power.resume()?;
+        self.install(name, power)?;
+        note(&format!("{name} power on"));
+        Ok(())
     }
 
     fn look(&mut self) {
