@@ -27,7 +27,9 @@ const CONNECT: Duration = Duration::from_secs(120);
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs in the guest: `sh -c SCRIPT name HOST PORT COMMAND...`. It needs bash, whose redirections open connections.
-/// When the host's end of the last connection closes, everything that the command started is killed.
+/// When the host's end of the last connection closes before the command has ended, everything that it started is killed.
+/// Afterwards nothing is: whoever would kill is gone before the host learns of the end and closes that connection, so
+/// that what the command leaves in the background goes on.
 const SCRIPT: &str = r#"
 exec 5<>/dev/tcp/$1/$2 6<>/dev/tcp/$1/$2 7<>/dev/tcp/$1/$2 || exit 125
 shift 2
@@ -40,8 +42,10 @@ exec 5>&- 6>&-
 { read -r _ <&7; kill -KILL -- -$pid; } 2>/dev/null &
 reader=$!
 wait $pid
-echo $? >&7
+code=$?
 kill -KILL -- -$reader
+wait $reader
+echo $code >&7
 "#;
 
 /// A command that runs in a guest and has our standard streams; it is this program itself that passes them on.
