@@ -28,6 +28,31 @@ impl Host {
         }
     }
 
+    /// The content of a file that is no text, or None if there is no such file.
+    pub fn read_bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match fs::read(self.at(path)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => absent(error).with_context(|| format!("reading {path}")),
+        }
+    }
+
+    /// Where a path leads once all links in it are followed, or None if it leads nowhere.
+    pub fn real_path(&self, path: &str) -> Result<Option<String>> {
+        let real = || {
+            let root = fs::canonicalize(&self.root)?;
+            let real = fs::canonicalize(self.at(path))?;
+            let inside = real.strip_prefix(root).unwrap_or(&real);
+            Ok(format!(
+                "/{}",
+                inside.to_string_lossy().trim_start_matches('/')
+            ))
+        };
+        match real() {
+            Ok(real) => Ok(Some(real)),
+            Err(error) => absent(error).with_context(|| format!("following {path}")),
+        }
+    }
+
     /// The names in a directory, sorted; none if there is no such directory.
     pub fn list(&self, dir: &str) -> Result<Vec<String>> {
         let names = || -> io::Result<Vec<String>> {
