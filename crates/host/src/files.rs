@@ -16,7 +16,7 @@ use crate::Host;
 
 impl Host {
     /// Where `path` (absolute) lies on this machine.
-    fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
@@ -156,6 +156,14 @@ impl Host {
             let made = fs::create_dir(at).map(|()| self.system.made_dir(path));
             unless(ErrorKind::AlreadyExists, made)
         })
+    }
+
+    /// Makes a directory, mode 0755, and those above it that are not there.
+    pub fn mkdir_all(&self, path: &str) -> Result<()> {
+        if self.is_dir(path) {
+            return Ok(());
+        }
+        self.change("making the directory", path, |at| fs::create_dir_all(at))
     }
 
     /// Removes an empty directory; that it is not there is fine.

@@ -6,29 +6,76 @@
 //!
 //! The real machine is [`Host::linux`]; the test double is `testing::Script`, with the feature `testing`.
 
+mod apart;
+mod block;
 pub mod cmd;
 mod deadline;
 mod files;
 mod linux;
+mod mounts;
 pub mod net;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
 
+pub use apart::TooSlow;
+pub use block::{PrError, PrKind, Reservations};
 pub use cmd::{Cmd, CmdError, Output};
 pub use deadline::Deadline;
+pub use mounts::{MountError, MountFlags};
 pub use net::{Net, NetError};
 
 /// The parts of a machine that cannot be a directory.
 pub trait System {
     /// Runs a command for at most `limit` and returns what it said, whatever its exit status.
-    fn exec(&self, cmd: &Cmd, limit: Duration) -> Result<Output, CmdError>;
+    fn exec(&self, cmd: &Cmd, limit: Duration, watch: Watch<'_>) -> Result<Output, CmdError>;
+
+    /// Does `work` in a process of its own, for at most `limit`; what it returned. [`TooSlow`] if it took longer.
+    fn apart(
+        &self,
+        what: &str,
+        limit: Duration,
+        watch: Watch<'_>,
+        work: &mut dyn FnMut() -> String,
+    ) -> Result<String>;
+
+    /// Reads from a device, past the page cache where that is possible.
+    fn read_at(&self, device: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// Reads a disk's partition table again.
+    fn reread_partitions(&self, disk: &Path) -> io::Result<()>;
+
+    /// The dataset whose volume a device is.
+    fn zvol_name(&self, device: &Path) -> io::Result<Option<String>>;
+
+    /// The persistent reservations of a disk, which `name` is on the machine.
+    fn reservations(&self, disk: &Path, name: &str) -> Result<Box<dyn Reservations>, PrError>;
+
+    /// Mounts a file system; `at` is where `target` lies.
+    fn mount(
+        &self,
+        source: &str,
+        at: &Path,
+        target: &str,
+        kind: &str,
+        flags: MountFlags,
+        options: &str,
+    ) -> Result<(), Errno>;
+
+    /// Unmounts what is mounted on `target`, which lies at `at`.
+    fn unmount(&self, at: &Path, target: &str) -> Result<(), Errno>;
+
+    /// Sends a signal; false if there is no such process.
+    fn signal(&self, pid: i32, signal: Signal) -> Result<bool, Errno>;
 
     /// Opens the network tables of this machine, or of the network namespace `namespace` as
     /// `ip netns` names it. Every request is bounded by `deadline`.
@@ -53,6 +100,14 @@ pub trait System {
     fn removes_dir(&self, _path: &str) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Somebody who looks on while something takes its time.
+pub struct Watch<'a> {
+    /// How often it is asked.
+    pub every: Duration,
+    /// Shall it go on? After a no it is ended as if its time were over.
+    pub go_on: &'a mut dyn FnMut() -> bool,
 }
 
 /// The network tables that an action looks at, and the namespace they are of.
@@ -114,14 +169,35 @@ impl Host {
 
     /// Runs a command; any exit status is an answer.
     pub fn ask(&self, cmd: &Cmd) -> Result<Output, CmdError> {
+        self.ask_watching(cmd, Duration::MAX, &mut || true)
+    }
+
+    /// The same, and asks `go_on` about every `every` while it runs: at a no the command is ended as if its time were
+    /// over.
+    pub fn ask_watching(
+        &self,
+        cmd: &Cmd,
+        every: Duration,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Output, CmdError> {
         let limit = self.time_left().min(cmd.limit().unwrap_or(Duration::MAX));
         log::debug!("{cmd}");
-        let output = self.system.exec(cmd, limit)?;
+        let output = self.system.exec(cmd, limit, Watch { every, go_on })?;
         match cmd.is_confidential() {
             true => log::debug!("{cmd}: {}", output.status),
             false => log::debug!("{cmd}: {output}"),
         }
         Ok(output)
+    }
+
+    /// Sends a signal to a process; false if there is none with that number.
+    pub fn signal(&self, pid: i32, signal: Signal) -> Result<bool> {
+        let doing = format!("sending {signal} to process {pid}");
+        log::debug!("{doing}");
+        self.system
+            .about_to(&doing)
+            .with_context(|| doing.clone())?;
+        self.system.signal(pid, signal).context(doing)
     }
 
     /// The network tables, of the machine or of one of its network namespaces. From then on the

@@ -9,6 +9,8 @@
     reason = "this is the other side of the seam: here the machine is really touched"
 )]
 
+mod apart;
+mod block;
 mod kill;
 mod talk;
 #[cfg(test)]
@@ -19,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -31,7 +33,7 @@ use nix::unistd::{Pid, getppid};
 
 use crate::cmd::{Cmd, CmdError, Output, SEARCH, Status};
 use crate::net::{self, Net, NetError};
-use crate::{Deadline, System};
+use crate::{Deadline, MountFlags, PrError, Reservations, System, Watch};
 
 /// This machine, as the kernel shows it.
 #[derive(Default)]
@@ -41,8 +43,58 @@ pub(crate) struct Linux {
 }
 
 impl System for Linux {
-    fn exec(&self, cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
-        exec(cmd, limit, pidfd)
+    fn exec(&self, cmd: &Cmd, limit: Duration, watch: Watch<'_>) -> Result<Output, CmdError> {
+        exec(cmd, limit, watch, pidfd)
+    }
+
+    fn apart(
+        &self,
+        what: &str,
+        limit: Duration,
+        watch: Watch<'_>,
+        work: &mut dyn FnMut() -> String,
+    ) -> anyhow::Result<String> {
+        apart::apart(what, limit, watch, work)
+    }
+
+    fn read_at(&self, device: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        block::read_at(device, offset, length)
+    }
+
+    fn reread_partitions(&self, disk: &Path) -> io::Result<()> {
+        block::reread_partitions(disk)
+    }
+
+    fn zvol_name(&self, device: &Path) -> io::Result<Option<String>> {
+        block::zvol_name(device)
+    }
+
+    fn reservations(&self, disk: &Path, _: &str) -> Result<Box<dyn Reservations>, PrError> {
+        Ok(Box::new(block::Disk::open(disk)?))
+    }
+
+    fn mount(
+        &self,
+        source: &str,
+        at: &Path,
+        _: &str,
+        kind: &str,
+        flags: MountFlags,
+        options: &str,
+    ) -> Result<(), Errno> {
+        nix::mount::mount(Some(source), at, Some(kind), flags, Some(options))
+    }
+
+    fn unmount(&self, at: &Path, _: &str) -> Result<(), Errno> {
+        nix::mount::umount2(at, nix::mount::MntFlags::UMOUNT_NOFOLLOW)
+    }
+
+    fn signal(&self, pid: i32, signal: Signal) -> Result<bool, Errno> {
+        match nix::sys::signal::kill(Pid::from_raw(pid), signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::ESRCH) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn net(&self, namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError> {
@@ -60,17 +112,17 @@ impl System for Linux {
 
 /// How the end of a child is noticed without waiting for it: by a descriptor that poll(2) can
 /// wait for, where the kernel has one.
-type Watch = fn(&Child) -> Option<OwnedFd>;
+type EndWatch = fn(&Child) -> Option<OwnedFd>;
 
-fn exec(cmd: &Cmd, limit: Duration, watch: Watch) -> Result<Output, CmdError> {
+fn exec(cmd: &Cmd, limit: Duration, watch: Watch<'_>, end: EndWatch) -> Result<Output, CmdError> {
     if limit.is_zero() {
         return Err(CmdError::timed_out(cmd, limit, false));
     }
     let ends = Instant::now().checked_add(limit);
     let mut child = start(cmd)?;
-    let exit = watch(&child);
+    let exit = end(&child);
     let mut talk = talk::Talk::with(&mut child, cmd.stdin());
-    match talk.until(ends, &mut child, exit.as_ref()) {
+    match talk.until(ends, &mut child, exit.as_ref(), watch) {
         Ok(Some(status)) => said(cmd, status.into(), talk),
         Ok(None) => {
             let gone = kill::with_descendants(&mut child, kill::PATIENCE);

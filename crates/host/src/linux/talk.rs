@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::time::{Duration, Instant};
 
+use crate::Watch;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -53,8 +54,10 @@ impl<'a> Talk<'a> {
         ends: Option<Instant>,
         child: &mut Child,
         exit: Option<&OwnedFd>,
+        watch: Watch<'_>,
     ) -> io::Result<Option<ExitStatus>> {
         self.never_block()?;
+        let mut asked = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
             // Before the clock, so that what has ended in time counts even if this comes late.
@@ -66,6 +69,13 @@ impl<'a> Talk<'a> {
             if left.is_zero() {
                 return Ok(None);
             }
+            if asked.elapsed() >= watch.every {
+                asked = Instant::now();
+                if !(watch.go_on)() {
+                    return Ok(None);
+                }
+            }
+            let left = left.min(watch.every.saturating_sub(asked.elapsed()));
             if exit.is_some() {
                 self.wait(exit, left)?;
             } else {

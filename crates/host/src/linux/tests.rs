@@ -9,6 +9,15 @@ use nix::unistd::getpgrp;
 
 use super::*;
 
+/// Runs a command that nobody looks at meanwhile.
+fn linux_exec(cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
+    let watch = Watch {
+        every: Duration::MAX,
+        go_on: &mut || true,
+    };
+    Linux::default().exec(cmd, limit, watch)
+}
+
 const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -17,7 +26,7 @@ fn sh(script: &str) -> Cmd {
 }
 
 fn run(cmd: &Cmd) -> Output {
-    Linux::default().exec(cmd, LONG).unwrap()
+    linux_exec(cmd, LONG).unwrap()
 }
 
 /// Was it killed for taking too long? On a busy machine it may not have been gone at once.
@@ -113,7 +122,7 @@ fn a_command_starts_with_default_signals_in_our_group_and_at_the_root() {
 #[test]
 fn a_program_that_is_not_there_is_missing() {
     for program in ["no-such-program", "/etc/passwd", "/no/such/program"] {
-        match Linux::default().exec(&Cmd::new(program), LONG) {
+        match linux_exec(&Cmd::new(program), LONG) {
             Err(CmdError::Missing { program: missing }) => assert_eq!(missing, program),
             other => panic!("{other:?}"),
         }
@@ -123,9 +132,7 @@ fn a_program_that_is_not_there_is_missing() {
 
 #[test]
 fn what_the_kernel_cannot_start_is_an_error_that_names_the_command() {
-    let error = Linux::default()
-        .exec(&Cmd::new("true").arg("a\0b"), LONG)
-        .unwrap_err();
+    let error = linux_exec(&Cmd::new("true").arg("a\0b"), LONG).unwrap_err();
     assert!(matches!(error, CmdError::Start { .. }));
     assert!(
         error
@@ -140,7 +147,7 @@ fn with_no_time_left_nothing_is_started() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("made");
     let cmd = Cmd::new("touch").arg(file.display());
-    let result = Linux::default().exec(&cmd, Duration::ZERO);
+    let result = linux_exec(&cmd, Duration::ZERO);
     assert!(matches!(
         result,
         Err(CmdError::TimedOut {
@@ -179,7 +186,7 @@ fn a_listing_too_long_to_keep_is_an_error_but_the_command_finishes() {
         "head -c 17000000 /dev/zero; touch {}",
         file.display()
     ));
-    let error = Linux::default().exec(&cmd, LONG).unwrap_err();
+    let error = linux_exec(&cmd, LONG).unwrap_err();
     assert!(
         matches!(
             error,
@@ -195,8 +202,17 @@ fn a_listing_too_long_to_keep_is_an_error_but_the_command_finishes() {
 
 #[test]
 fn a_daemon_that_holds_the_pipes_is_not_waited_for() {
-    for watch in [pidfd as Watch, |_| None] {
-        let output = exec(&sh("sleep 1000 & echo $!"), LONG, watch).unwrap();
+    for watch in [pidfd as EndWatch, |_| None] {
+        let output = exec(
+            &sh("sleep 1000 & echo $!"),
+            LONG,
+            Watch {
+                every: Duration::MAX,
+                go_on: &mut || true,
+            },
+            watch,
+        )
+        .unwrap();
         assert!(!is_dead(&output.stdout), "the daemon may live on");
         assert!(run(&sh(&format!("kill -KILL {}", output.stdout))).success());
     }
@@ -204,17 +220,34 @@ fn a_daemon_that_holds_the_pipes_is_not_waited_for() {
 
 #[test]
 fn a_command_that_closes_its_output_is_still_waited_for() {
-    for watch in [pidfd as Watch, |_| None] {
-        let output = exec(&sh("exec >&- 2>&-; sleep 0.2; exit 4"), LONG, watch).unwrap();
+    for watch in [pidfd as EndWatch, |_| None] {
+        let output = exec(
+            &sh("exec >&- 2>&-; sleep 0.2; exit 4"),
+            LONG,
+            Watch {
+                every: Duration::MAX,
+                go_on: &mut || true,
+            },
+            watch,
+        )
+        .unwrap();
         assert_eq!(output.status, Status::Exited(4));
     }
 }
 
 #[test]
 fn a_command_that_takes_too_long_is_killed() {
-    for watch in [pidfd as Watch, |_| None] {
+    for watch in [pidfd as EndWatch, |_| None] {
         let started = Instant::now();
-        let result = exec(&Cmd::new("sleep").arg(1000), SHORT, watch);
+        let result = exec(
+            &Cmd::new("sleep").arg(1000),
+            SHORT,
+            Watch {
+                every: Duration::MAX,
+                go_on: &mut || true,
+            },
+            watch,
+        );
         assert!(is_timeout(&result), "{result:?}");
         assert!(started.elapsed() >= SHORT);
         assert!(started.elapsed() < LONG);
@@ -223,26 +256,26 @@ fn a_command_that_takes_too_long_is_killed() {
 
 #[test]
 fn a_command_that_never_stops_talking_is_killed() {
-    let result = Linux::default().exec(&Cmd::new("yes"), SHORT);
+    let result = linux_exec(&Cmd::new("yes"), SHORT);
     assert!(is_timeout(&result), "{result:?}");
 }
 
 #[test]
 fn a_command_that_never_reads_its_input_is_killed() {
     let cmd = Cmd::new("sleep").arg(1000).input(vec![b'x'; 1 << 20]);
-    let result = Linux::default().exec(&cmd, SHORT);
+    let result = linux_exec(&cmd, SHORT);
     assert!(is_timeout(&result), "{result:?}");
 }
 
 #[test]
 fn a_stopped_command_is_killed() {
-    let result = Linux::default().exec(&sh("kill -STOP $$"), SHORT);
+    let result = linux_exec(&sh("kill -STOP $$"), SHORT);
     assert!(is_timeout(&result), "{result:?}");
 }
 
 #[test]
 fn a_command_that_ignores_signals_is_killed() {
-    let result = Linux::default().exec(
+    let result = linux_exec(
         &sh("trap '' TERM INT HUP; while :; do sleep 1000; done"),
         SHORT,
     );
@@ -264,7 +297,7 @@ fn all_descendants_are_killed_and_nobody_else() {
     );
     // The limit is the time the tree has to grow, so it is tried with more until it has.
     let family = (1..).map(|attempt| SHORT * attempt).find_map(|limit| {
-        let result = Linux::default().exec(&sh(&script), limit);
+        let result = linux_exec(&sh(&script), limit);
         assert!(is_timeout(&result), "{result:?}");
         let family = fs::read_to_string(&pids).unwrap_or_default();
         assert!(limit < LONG);
@@ -358,7 +391,7 @@ impl Drop for Frozen {
 #[ignore = "needs root, loop devices and ext4: cargo lab test"]
 fn a_child_that_no_signal_reaches_is_left_behind_without_anything_of_ours() {
     let frozen = Frozen::new();
-    let result = Linux::default().exec(&Cmd::new("touch").arg(frozen.file()), SHORT);
+    let result = linux_exec(&Cmd::new("touch").arg(frozen.file()), SHORT);
     let Err(CmdError::TimedOut {
         abandoned: true, ..
     }) = &result
@@ -386,4 +419,72 @@ fn a_child_that_no_signal_reaches_is_left_behind_without_anything_of_ours() {
     }
     drop(frozen);
     nix::sys::wait::waitpid(Pid::from_raw(pid.parse().unwrap()), None).unwrap();
+}
+
+#[test]
+fn a_job_apart_answers_fails_or_is_given_up() {
+    let host = crate::Host::linux(Deadline::after(Instant::now(), LONG));
+    let answer: Vec<u32> = host.apart("counting", LONG, |_| Ok(vec![1, 2, 3])).unwrap();
+    assert_eq!(answer, [1, 2, 3]);
+    let big: String = host
+        .apart("talking", LONG, |_| Ok("x".repeat(1 << 20)))
+        .unwrap();
+    assert_eq!(big.len(), 1 << 20);
+    let error = host
+        .apart::<()>("failing", LONG, |_| anyhow::bail!("no\nway"))
+        .unwrap_err();
+    assert_eq!(error.to_string(), "no\nway");
+    let error = host
+        .apart::<()>("dying", LONG, |_| panic!("on purpose"))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("dying: its process ended with"),
+        "{error}"
+    );
+    let sleeps = |_: &crate::Host| {
+        std::thread::sleep(LONG);
+        Ok(())
+    };
+    let error = host
+        .apart::<()>("sleeping", Duration::from_millis(50), sleeps)
+        .unwrap_err();
+    let slow = error.downcast_ref::<crate::TooSlow>().unwrap();
+    assert!(!slow.abandoned && slow.after < LONG, "{slow}");
+    let error = host
+        .apart_watching::<()>(
+            "sleeping",
+            LONG,
+            Duration::from_millis(10),
+            &mut || false,
+            sleeps,
+        )
+        .unwrap_err();
+    assert!(error.is::<crate::TooSlow>(), "{error}");
+}
+
+#[test]
+fn a_watched_command_is_ended_at_a_no() {
+    let mut asked = 0;
+    let watch = Watch {
+        every: Duration::from_millis(10),
+        go_on: &mut || {
+            asked += 1;
+            asked < 3
+        },
+    };
+    let error = Linux::default()
+        .exec(&Cmd::new("sleep").arg(1000), LONG, watch)
+        .unwrap_err();
+    assert!(matches!(error, CmdError::TimedOut { .. }), "{error}");
+    assert_eq!(asked, 3);
+}
+
+#[test]
+fn a_device_is_read_past_its_end() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), [7; 5000]).unwrap();
+    assert_eq!(block::read_at(file.path(), 4096, 8192).unwrap(), [7; 904]);
+    assert_eq!(block::read_at(file.path(), 0, 4096).unwrap(), [7; 4096]);
+    assert!(block::read_at(std::path::Path::new("/no/such/file"), 0, 4096).is_err());
+    assert_eq!(block::zvol_name(file.path()).unwrap(), None);
 }

@@ -20,6 +20,7 @@
     reason = "the double makes the tree that stands for the machine, and starts its clock"
 )]
 
+mod block;
 pub mod net;
 mod reply;
 mod script;
@@ -28,6 +29,7 @@ mod skeleton;
 mod tests;
 mod tree;
 
+pub use block::PrDisk;
 pub use net::{Network, Tables};
 pub use reply::Reply;
 pub use script::{Fault, Killed, Script};

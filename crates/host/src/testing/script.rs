@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::block::{self, PrDisk, PrDisks};
 use super::reply::{End, Reply};
 use super::skeleton::Skeleton;
 use super::{Network, Tree};
 use crate::cmd::{Cmd, CmdError, Output, Status};
 use crate::net::{Net, NetError};
-use crate::{Deadline, Host, System};
+use crate::{Deadline, Host, MountFlags, PrError, Reservations, System, Watch};
 
 /// A machine for tests. A clone is the same machine.
 ///
@@ -24,6 +26,7 @@ use crate::{Deadline, Host, System};
 pub struct Script {
     tree: Tree,
     network: Network,
+    disks: PrDisks,
     state: Arc<Mutex<State>>,
     _root: Arc<TempDir>,
 }
@@ -35,7 +38,15 @@ struct State {
     timeout: Duration,
     steps: Vec<String>,
     faults: BTreeMap<usize, Fault>,
+    busy: Vec<Predicate>,
+    meanwhile: Vec<Meanwhile>,
+    stubborn: Vec<i32>,
+    /// The key that this host has registered with a disk.
+    our_keys: BTreeMap<String, u64>,
 }
+
+type Predicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+type Meanwhile = Arc<dyn Fn(&Tree) + Send + Sync>;
 
 enum Called {
     Line(String),
@@ -81,10 +92,15 @@ impl Script {
             timeout: Duration::ZERO,
             steps: Vec::new(),
             faults: BTreeMap::new(),
+            busy: Vec::new(),
+            meanwhile: Vec::new(),
+            stubborn: Vec::new(),
+            our_keys: BTreeMap::new(),
         };
         Script {
             tree: Tree::at(root.path()),
             network: Network::new(),
+            disks: PrDisks::default(),
             state: Arc::new(Mutex::new(state)),
             _root: Arc::new(root),
         }
@@ -184,6 +200,56 @@ impl Script {
         self.state().now += time;
     }
 
+    /// A disk's persistent reservations, which other hosts may change.
+    pub fn disk<T>(&self, name: &str, edit: impl FnOnce(&mut PrDisk) -> T) -> T {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        edit(disks.entry(name.to_owned()).or_default())
+    }
+
+    /// What is mounted there cannot be unmounted as long as `busy` says so.
+    pub fn busy(&self, busy: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        self.state().busy.push(Arc::new(busy));
+    }
+
+    /// What happens on this machine whenever an action sleeps.
+    pub fn meanwhile(&self, effect: impl Fn(&Tree) + Send + Sync + 'static) {
+        self.state().meanwhile.push(Arc::new(effect));
+    }
+
+    /// A process that SIGTERM does not end.
+    pub fn stubborn(&self, pid: i32) {
+        self.state().stubborn.push(pid);
+    }
+
+    pub(super) fn our_key(&self, disk: &str) -> Option<u64> {
+        self.state().our_keys.get(disk).copied()
+    }
+
+    pub(super) fn set_our_key(&self, disk: &str, key: u64) {
+        self.state().our_keys.insert(disk.to_owned(), key);
+    }
+
+    /// The rest of the action's time passes, and it is killed.
+    pub(super) fn hang(&self) -> ! {
+        let timeout = self.state().timeout;
+        self.advance(timeout);
+        resume_unwind(Box::new(Killed))
+    }
+
+    /// Lets a command or a job take `time`, and asks who looks on; false if that said no.
+    fn take(&self, time: Duration, watch: Watch<'_>) -> bool {
+        let mut left = time;
+        while left > watch.every && !watch.every.is_zero() {
+            self.advance(watch.every);
+            left -= watch.every;
+            if !(watch.go_on)() {
+                return false;
+            }
+        }
+        self.advance(left);
+        true
+    }
+
     /// Counts a step, and says what becomes of it. Does not return from [`Fault::Kill`].
     pub(crate) fn step(&self, what: &str) -> Verdict {
         let fault = {
@@ -236,14 +302,15 @@ impl Script {
 }
 
 impl System for Script {
-    fn exec(&self, cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
-        let hangs = || {
-            self.advance(limit);
-            Err(CmdError::timed_out(cmd, limit, false))
-        };
+    fn exec(&self, cmd: &Cmd, limit: Duration, watch: Watch<'_>) -> Result<Output, CmdError> {
         if limit.is_zero() {
-            return hangs();
+            return Err(CmdError::timed_out(cmd, limit, false));
         }
+        let hangs = |watch| {
+            let begun = self.now();
+            self.take(limit, watch);
+            Err(CmdError::timed_out(cmd, self.now() - begun, false))
+        };
         let reply = self.reply(cmd);
         if let End::Missing = reply.end {
             return Err(CmdError::Missing {
@@ -260,10 +327,10 @@ impl System for Script {
                     stderr,
                 });
             }
-            Verdict::Hang => return hangs(),
+            Verdict::Hang => return hangs(watch),
         }
         if reply.time > limit {
-            return hangs();
+            return hangs(watch);
         }
         reply.effects.iter().for_each(|effect| effect(&self.tree));
         match reply.end {
@@ -272,15 +339,89 @@ impl System for Script {
                 stdout,
                 stderr,
             } => {
-                self.advance(reply.time);
+                if !self.take(reply.time, watch) {
+                    return Err(CmdError::timed_out(cmd, reply.time, false));
+                }
                 Ok(Output {
                     status,
                     stdout,
                     stderr: cmd.without_secrets(stderr),
                 })
             }
-            _ => hangs(),
+            _ => hangs(watch),
         }
+    }
+
+    /// In this process, so that what it does to the machine is not lost.
+    fn apart(
+        &self,
+        _: &str,
+        _: Duration,
+        _: Watch<'_>,
+        work: &mut dyn FnMut() -> String,
+    ) -> anyhow::Result<String> {
+        Ok(work())
+    }
+
+    fn read_at(&self, device: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let content = std::fs::read(device)?;
+        let start = content
+            .len()
+            .min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let end = content.len().min(start + length);
+        Ok(content[start..end].to_vec())
+    }
+
+    fn reread_partitions(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A device's file has the name in it.
+    fn zvol_name(&self, device: &Path) -> io::Result<Option<String>> {
+        let name = std::fs::read_to_string(device)?.trim().to_owned();
+        Ok(Some(name).filter(|name| !name.is_empty()))
+    }
+
+    fn reservations(&self, _: &Path, name: &str) -> Result<Box<dyn Reservations>, PrError> {
+        let path = block::Path {
+            script: self.clone(),
+            disks: self.disks.clone(),
+            name: name.to_owned(),
+        };
+        Ok(Box::new(path))
+    }
+
+    fn mount(
+        &self,
+        source: &str,
+        _: &Path,
+        target: &str,
+        kind: &str,
+        flags: MountFlags,
+        options: &str,
+    ) -> Result<(), Errno> {
+        block::mount(&self.tree, source, target, kind, flags, options)
+    }
+
+    fn unmount(&self, _: &Path, target: &str) -> Result<(), Errno> {
+        let busy = self.state().busy.clone();
+        match busy.iter().any(|busy| busy(target)) {
+            true => Err(Errno::EBUSY),
+            false => block::unmount(&self.tree, target),
+        }
+    }
+
+    fn signal(&self, pid: i32, signal: Signal) -> Result<bool, Errno> {
+        let process = format!("/proc/{pid}");
+        if !self.tree.exists(&process) {
+            return Ok(false);
+        }
+        let ends = signal == Signal::SIGKILL
+            || (signal == Signal::SIGTERM && !self.state().stubborn.contains(&pid));
+        if ends {
+            self.tree.remove(&process);
+        }
+        Ok(true)
     }
 
     fn net(&self, namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError> {
@@ -293,17 +434,15 @@ impl System for Script {
 
     fn sleep(&self, time: Duration) {
         self.advance(time);
+        let effects = self.state().meanwhile.clone();
+        effects.iter().for_each(|effect| effect(&self.tree));
     }
 
     fn about_to(&self, what: &str) -> io::Result<()> {
         match self.step(what) {
             Verdict::Go => Ok(()),
             Verdict::Fail => Err(Errno::EIO.into()),
-            Verdict::Hang => {
-                let timeout = self.state().timeout;
-                self.advance(timeout);
-                resume_unwind(Box::new(Killed))
-            }
+            Verdict::Hang => self.hang(),
         }
     }
 
