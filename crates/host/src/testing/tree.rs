@@ -54,6 +54,16 @@ impl Tree {
         self.with_parent(path, |at| symlink(target, at));
     }
 
+    /// Makes a link whose target stays as it is, as the kernel shows what a process uses: it may lead nowhere.
+    pub fn kernel_link(&self, target: &str, path: &str) {
+        self.with_parent(path, |at| symlink(target, at));
+    }
+
+    /// Writes a file that is no text.
+    pub fn write_bytes(&self, path: &str, bytes: &[u8]) {
+        self.with_parent(path, |at| fs::write(at, bytes));
+    }
+
     /// Removes a file, a link, or a directory with all that is in it. That there is none is fine.
     pub fn remove(&self, path: &str) {
         let at = self.path(path);

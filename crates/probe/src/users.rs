@@ -1,0 +1,604 @@
+//! Who uses a pool: processes, other mount namespaces, and whatever in the kernel holds a volume or a file.
+//!
+//! Only links and texts below /proc and /sys are read. Nothing on the pool itself is looked at: that could hang.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::Result;
+use host::Host;
+
+use crate::mounts::{self, Mount};
+
+/// What is used.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    pool: String,
+    /// The pool's file systems, as they are mounted for this process.
+    mounts: Vec<Mount>,
+    /// The block devices of its volumes and their partitions, zd16p1 by the volume.
+    devices: BTreeMap<String, String>,
+    /// Their device numbers, 230:17 by zd16p1.
+    numbers: BTreeMap<(u32, u32), String>,
+}
+
+impl Scope {
+    /// A pool with its mounts and its volumes' devices (zd16 by tank/vm1).
+    pub fn new(
+        host: &Host,
+        pool: &str,
+        mounts: Vec<Mount>,
+        volumes: &BTreeMap<String, String>,
+    ) -> Result<Scope> {
+        let mut scope = Scope {
+            pool: pool.to_owned(),
+            mounts,
+            ..Scope::default()
+        };
+        for (volume, device) in volumes {
+            let class = format!("/sys/class/block/{device}");
+            let mut devices = vec![device.clone()];
+            devices.extend(
+                host.list(&class)?
+                    .into_iter()
+                    .filter(|name| name.starts_with(&format!("{device}p"))),
+            );
+            for device in devices {
+                if let Some(number) = host
+                    .read(&format!("/sys/class/block/{device}/dev"))?
+                    .as_deref()
+                    .and_then(device_number)
+                {
+                    scope.numbers.insert(number, device.clone());
+                }
+                scope.devices.insert(device, volume.clone());
+            }
+        }
+        Ok(scope)
+    }
+
+    /// Is this path on one of the pool's file systems, or one of its devices?
+    fn has(&self, path: &str) -> bool {
+        self.mounts
+            .iter()
+            .any(|mount| is_below(path, &mount.target))
+            || self.device(path).is_some()
+    }
+
+    /// The device that a path names: /dev/zd16, /dev/zvol/tank/vm1.
+    fn device(&self, path: &str) -> Option<&str> {
+        let name = path.strip_prefix("/dev/")?;
+        if let Some((device, _)) = self.devices.get_key_value(name) {
+            return Some(device);
+        }
+        let volume = name.strip_prefix("zvol/")?.replace('+', " ");
+        self.devices
+            .iter()
+            .find(|(_, of)| **of == volume)
+            .map(|(device, _)| device.as_str())
+    }
+}
+
+fn device_number(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// By components: /tank2 is not below /tank.
+fn is_below(path: &str, dir: &str) -> bool {
+    let dir = dir.trim_end_matches('/');
+    path.strip_prefix(dir)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Somebody who uses a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// A process.
+    Process {
+        /// Its number.
+        pid: i32,
+        /// Its command's name.
+        comm: String,
+        /// What of it: working directory, open file.
+        what: &'static str,
+        /// Where.
+        path: String,
+    },
+    /// A process in another mount namespace, in which the pool is mounted: unmounting here does not unmount it there.
+    MountNamespace {
+        /// The number of one process in it.
+        pid: i32,
+        /// Its command's name.
+        comm: String,
+        /// What is mounted there.
+        dataset: String,
+    },
+    /// A file system on a volume.
+    Mounted {
+        /// The volume's device.
+        device: String,
+        /// Where it is mounted.
+        target: String,
+    },
+    /// Swap space.
+    Swap {
+        /// The device or file.
+        path: String,
+    },
+    /// A loop device.
+    Loop {
+        /// Its name.
+        device: String,
+        /// The file or device behind it.
+        backing: String,
+    },
+    /// A device built on a volume: device mapper, md, DRBD.
+    Holder {
+        /// The volume's device.
+        device: String,
+        /// What is built on it.
+        by: String,
+    },
+    /// A SCSI target's backstore.
+    Backstore {
+        /// Its name: iblock_0/vm1.
+        name: String,
+        /// The device or file behind it.
+        path: String,
+    },
+    /// An NVMe target's namespace.
+    Nvmet {
+        /// Subsystem and number.
+        name: String,
+        /// The device or file behind it.
+        path: String,
+    },
+    /// A directory that the NFS server exports.
+    NfsExport {
+        /// Which.
+        path: String,
+        /// To whom, as exportfs names them.
+        clients: Vec<String>,
+    },
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            User::Process {
+                pid,
+                comm,
+                what,
+                path,
+            } => write!(f, "process {pid} ({comm}), {what} {path}"),
+            User::MountNamespace { pid, comm, dataset } => {
+                write!(
+                    f,
+                    "process {pid} ({comm}), in whose mount namespace {dataset} is mounted"
+                )
+            }
+            User::Mounted { device, target } => {
+                write!(f, "the file system of {device} on {target}")
+            }
+            User::Swap { path } => write!(f, "swap space on {path}"),
+            User::Loop { device, backing } => write!(f, "loop device {device} of {backing}"),
+            User::Holder { device, by } => write!(f, "{by}, built on {device}"),
+            User::Backstore { name, path } => write!(f, "SCSI target backstore {name} of {path}"),
+            User::Nvmet { name, path } => write!(f, "NVMe target namespace {name} of {path}"),
+            User::NfsExport { path, clients } => {
+                write!(f, "NFS export of {path} to {}", clients.join(" "))
+            }
+        }
+    }
+}
+
+/// Everybody who uses it; what is in the kernel first, since no signal reaches that.
+pub fn find(host: &Host, scope: &Scope) -> Result<Vec<User>> {
+    let mut users = Vec::new();
+    targets(host, scope, &mut users)?;
+    layers(host, scope, &mut users)?;
+    nfs(host, scope, &mut users)?;
+    processes(host, scope, &mut users)?;
+    Ok(users)
+}
+
+/// LIO's backstores and nvmet's namespaces.
+fn targets(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
+    let core = "/sys/kernel/config/target/core";
+    for hba in host.list(core)?.into_iter().filter(|name| name != "alua") {
+        for object in host.list(&format!("{core}/{hba}"))? {
+            // Attributes of the hba are files; a read below them finds nothing.
+            let path = host
+                .read(&format!("{core}/{hba}/{object}/udev_path"))
+                .ok()
+                .flatten()
+                .unwrap_or_default();
+            if let Some(path) = used(host, scope, path.trim())? {
+                users.push(User::Backstore {
+                    name: format!("{hba}/{object}"),
+                    path,
+                });
+            }
+        }
+    }
+    let subsystems = "/sys/kernel/config/nvmet/subsystems";
+    for subsystem in host.list(subsystems)? {
+        let namespaces = format!("{subsystems}/{subsystem}/namespaces");
+        for number in host.list(&namespaces)? {
+            let text = |file: &str| {
+                host.read(&format!("{namespaces}/{number}/{file}"))
+                    .ok()
+                    .flatten()
+                    .unwrap_or_default()
+            };
+            if text("enable").trim() != "1" {
+                continue;
+            }
+            if let Some(path) = used(host, scope, text("device_path").trim())? {
+                users.push(User::Nvmet {
+                    name: format!("{subsystem}/{number}"),
+                    path,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path, if it is on the pool: by itself, or by where it leads if it is a device's name.
+fn used(host: &Host, scope: &Scope, path: &str) -> Result<Option<String>> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    // Only names of devices are followed: others may lie on the pool.
+    let real = match path.starts_with("/dev/") {
+        true => host.real_path(path)?,
+        false => None,
+    };
+    let found = scope.has(path) || real.as_deref().is_some_and(|real| scope.has(real));
+    Ok(found.then(|| path.to_owned()))
+}
+
+/// What lies on volumes or files: file systems, swap, loop devices, other block devices.
+fn layers(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
+    for mount in mounts::of(host, None)? {
+        if let Some(device) = scope.numbers.get(&(mount.major, mount.minor)) {
+            users.push(User::Mounted {
+                device: device.clone(),
+                target: mount.target,
+            });
+        }
+    }
+    for line in host
+        .read("/proc/swaps")?
+        .unwrap_or_default()
+        .lines()
+        .skip(1)
+    {
+        let path = mounts::unescaped(line.split_whitespace().next().unwrap_or_default());
+        if scope.has(&path) {
+            users.push(User::Swap { path });
+        }
+    }
+    for device in host
+        .list("/sys/class/block")?
+        .into_iter()
+        .filter(|name| name.starts_with("loop"))
+    {
+        let backing = host
+            .read(&format!("/sys/class/block/{device}/loop/backing_file"))
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let backing = backing.trim();
+        if !backing.is_empty() && scope.has(backing) {
+            users.push(User::Loop {
+                device,
+                backing: backing.to_owned(),
+            });
+        }
+    }
+    for device in scope.devices.keys() {
+        for by in host.list(&format!("/sys/class/block/{device}/holders"))? {
+            users.push(User::Holder {
+                device: device.clone(),
+                by,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Directories that the NFS server exports, by its table.
+fn nfs(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
+    let mut exports: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let table = host.read("/var/lib/nfs/etab")?.unwrap_or_default();
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let (Some(path), Some(client)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let path = mounts::unescaped(path);
+        if scope
+            .mounts
+            .iter()
+            .any(|mount| is_below(&path, &mount.target))
+        {
+            let client = client.split('(').next().unwrap_or_default();
+            exports.entry(path).or_default().push(client.to_owned());
+        }
+    }
+    users.extend(
+        exports
+            .into_iter()
+            .map(|(path, clients)| User::NfsExport { path, clients }),
+    );
+    Ok(())
+}
+
+fn processes(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
+    let ours = host.link_target("/proc/self/ns/mnt").ok().flatten();
+    let mut namespaces = BTreeSet::new();
+    for pid in host
+        .list("/proc")?
+        .iter()
+        .filter_map(|name| name.parse::<i32>().ok())
+    {
+        let dir = format!("/proc/{pid}");
+        // Threads of the kernel have none; a process that has gone, neither.
+        if host
+            .link_target(&format!("{dir}/exe"))
+            .ok()
+            .flatten()
+            .is_none()
+        {
+            continue;
+        }
+        let theirs = host.link_target(&format!("{dir}/ns/mnt")).ok().flatten();
+        let elsewhere = theirs.is_some() && ours.is_some() && theirs != ours;
+        if elsewhere && namespaces.insert(theirs) {
+            let inside = format!("{}/", scope.pool);
+            let is_ours = |mount: &Mount| {
+                mount.kind == "zfs"
+                    && (mount.source == scope.pool || mount.source.starts_with(&inside))
+            };
+            if let Some(mount) = mounts::of(host, Some(pid))?.into_iter().find(is_ours) {
+                users.push(User::MountNamespace {
+                    pid,
+                    comm: comm(host, pid),
+                    dataset: mount.source,
+                });
+                continue;
+            }
+        }
+        if let Some((what, path)) = use_by(host, scope, &dir)? {
+            users.push(User::Process {
+                pid,
+                comm: comm(host, pid),
+                what,
+                path,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn comm(host: &Host, pid: i32) -> String {
+    let comm = host
+        .read(&format!("/proc/{pid}/comm"))
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    comm.trim().to_owned()
+}
+
+/// What a process uses of it, the first thing that is found.
+fn use_by(host: &Host, scope: &Scope, dir: &str) -> Result<Option<(&'static str, String)>> {
+    let links = [
+        ("cwd", "working directory"),
+        ("root", "root directory"),
+        ("exe", "program"),
+    ];
+    for (link, what) in links {
+        if let Some(path) = link_on(host, scope, &format!("{dir}/{link}")) {
+            return Ok(Some((what, path)));
+        }
+    }
+    for number in host.list(&format!("{dir}/fd")).unwrap_or_default() {
+        if let Some(path) = link_on(host, scope, &format!("{dir}/fd/{number}")) {
+            return Ok(Some(("open file", path)));
+        }
+        let info = host
+            .read(&format!("{dir}/fdinfo/{number}"))
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let mount = info
+            .lines()
+            .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u32>().ok());
+        if let Some(mount) = mount.and_then(|id| scope.mounts.iter().find(|mount| mount.id == id)) {
+            return Ok(Some(("open file", format!("below {}", mount.target))));
+        }
+    }
+    let maps = host
+        .read(&format!("{dir}/maps"))
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    Ok(maps
+        .lines()
+        .find_map(|line| Some(("mapped file", mapped(scope, line)?))))
+}
+
+fn link_on(host: &Host, scope: &Scope, link: &str) -> Option<String> {
+    let target = host.link_target(link).ok()??;
+    let path = target.strip_suffix(" (deleted)").unwrap_or(&target);
+    scope.has(path).then(|| path.to_owned())
+}
+
+/// `address perms offset major:minor inode path`, the device's numbers in hex.
+fn mapped(scope: &Scope, line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let (major, minor) = words.nth(3)?.split_once(':')?;
+    let number = (
+        u32::from_str_radix(major, 16).ok()?,
+        u32::from_str_radix(minor, 16).ok()?,
+    );
+    let path = words.nth(1).unwrap_or_default();
+    let ours = scope
+        .mounts
+        .iter()
+        .any(|mount| (mount.major, mount.minor) == number);
+    (number != (0, 0) && ours).then(|| path.to_owned())
+}
+
+/// Whom nobody may end: the machine, the cluster, and the caller with all its ancestors.
+const PROTECTED: [&str; 8] = [
+    "systemd",
+    "init",
+    "pacemakerd",
+    "corosync",
+    "sbd",
+    "dlm_controld",
+    "crmd",
+    "lrmd",
+];
+
+/// Must this process stay? Pacemaker's daemons begin with "pacemaker-"; comm has 15 characters.
+pub fn is_protected(host: &Host, pid: i32) -> Result<bool> {
+    let comm = comm(host, pid);
+    if pid == 1
+        || PROTECTED.contains(&comm.as_str())
+        || comm.starts_with("pacemaker-")
+        || comm.starts_with("systemd-")
+    {
+        return Ok(true);
+    }
+    let mut above = host
+        .link_target("/proc/self")?
+        .and_then(|own| own.parse::<i32>().ok());
+    // A tree of processes has an end; its reading, a bound.
+    for _ in 0..64 {
+        match above {
+            Some(own) if own == pid => return Ok(true),
+            Some(own) if own > 1 => {
+                let status = host
+                    .read(&format!("/proc/{own}/status"))?
+                    .unwrap_or_default();
+                above = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+            }
+            _ => break,
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use host::testing::Script;
+
+    use super::*;
+
+    fn machine() -> Script {
+        let script = Script::empty();
+        script.write_file(
+            "/proc/self/mountinfo",
+            "52 29 0:45 / /tank rw shared:1 - zfs tank rw\n53 29 230:17 / /mnt rw - ext4 /dev/zd16p1 rw\n54 1 0:50 / /tank2 rw - zfs tank2 rw\n",
+        );
+        script.write_file("/sys/class/block/zd16/dev", "230:16\n");
+        script.write_file("/sys/class/block/zd16p1/dev", "230:17\n");
+        script.tree().mkdir("/sys/class/block/zd16/zd16p1");
+        script.tree().mkdir("/sys/class/block/zd16/holders/dm-3");
+        script.write_file("/proc/swaps", "Filename Type Size Used Priority\n/tank/swap\\040file file 1 0 -2\n/dev/zd32 partition 1 0 -2\n");
+        script.write_file("/sys/class/block/loop0/loop/backing_file", "/tank/image\n");
+        script.write_file("/sys/class/block/loop1/loop/backing_file", "/tank2/image\n");
+        script.write_file(
+            "/sys/kernel/config/target/core/iblock_0/vm1/udev_path",
+            "/dev/zvol/tank/vm1\n",
+        );
+        script.write_file("/sys/kernel/config/target/core/iblock_0/hba_info", "x\n");
+        script.write_file(
+            "/var/lib/nfs/etab",
+            "/tank\t192.0.2.0/24(rw)\n/tank2\t*(rw)\n",
+        );
+        process(&script, 10, "bash", "/tank/dir");
+        process(&script, 11, "other", "/tank2");
+        process(&script, 12, "container", "/");
+        script.tree().symlink("mnt:[2]", "/proc/12/ns/mnt");
+        script.write_file(
+            "/proc/12/mountinfo",
+            "1 1 0:45 / /inner rw - zfs tank/data rw\n",
+        );
+        script.tree().symlink("mnt:[1]", "/proc/self/ns/mnt");
+        script
+    }
+
+    fn process(script: &Script, pid: i32, comm: &str, cwd: &str) {
+        script.write_file(&format!("/proc/{pid}/comm"), &format!("{comm}\n"));
+        script.write_file(&format!("/proc/{pid}/status"), "PPid:\t1\n");
+        // Links as the kernel shows them: not into the test's tree.
+        for (link, target) in [("exe", "/bin/sh"), ("cwd", cwd)] {
+            script
+                .tree()
+                .kernel_link(target, &format!("/proc/{pid}/{link}"));
+        }
+    }
+
+    #[test]
+    fn every_kind_of_user_is_named() {
+        let script = machine();
+        let host = script.host(Duration::from_secs(10));
+        let ours = mounts::of(&host, None)
+            .unwrap()
+            .into_iter()
+            .filter(|mount| mount.source == "tank")
+            .collect();
+        let volumes = BTreeMap::from([("tank/vm1".to_owned(), "zd16".to_owned())]);
+        let scope = Scope::new(&host, "tank", ours, &volumes).unwrap();
+        let named: Vec<String> = find(&host, &scope)
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            named,
+            [
+                "SCSI target backstore iblock_0/vm1 of /dev/zvol/tank/vm1",
+                "the file system of zd16p1 on /mnt",
+                "swap space on /tank/swap file",
+                "loop device loop0 of /tank/image",
+                "dm-3, built on zd16",
+                "NFS export of /tank to 192.0.2.0/24",
+                "process 10 (bash), working directory /tank/dir",
+                "process 12 (container), in whose mount namespace tank/data is mounted",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_cluster_and_our_own_ancestors_are_protected() {
+        let script = machine();
+        process(&script, 20, "pacemaker-execd", "/");
+        process(&script, 21, "sh", "/");
+        process(&script, 30, "bash", "/");
+        script.write_file("/proc/30/status", "PPid:\t21\n");
+        script.remove("/proc/self");
+        script.tree().kernel_link("30", "/proc/self");
+        let host = script.host(Duration::from_secs(10));
+        assert!(is_protected(&host, 1).unwrap());
+        assert!(is_protected(&host, 20).unwrap());
+        assert!(is_protected(&host, 30).unwrap() && is_protected(&host, 21).unwrap());
+        assert!(!is_protected(&host, 10).unwrap());
+    }
+
+    #[test]
+    fn a_name_that_begins_alike_is_not_below() {
+        assert!(is_below("/tank", "/tank") && is_below("/tank/a", "/tank") && is_below("/a", "/"));
+        assert!(!is_below("/tank2", "/tank"));
+    }
+}
