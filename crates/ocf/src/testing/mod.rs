@@ -374,14 +374,16 @@ fn list(root: &Path, dir: &Path, files: &mut Vec<String>) {
     entries.sort();
     for path in entries {
         if path.is_dir() && !path.is_symlink() {
-            // The directory for hints stays once it was made.
-            if !path.starts_with(root.join("run")) {
+            // Elsewhere an empty directory is nothing: a mountpoint, the place for hints.
+            if path.starts_with(root.join("sys")) {
                 files.push(format!(
                     "{}/",
                     path.strip_prefix(root).unwrap_or(&path).display()
                 ));
             }
             list(root, &path, files);
+        } else if path.file_name().is_some_and(|name| name == "txgs") {
+            // ZFS's transaction groups go on by themselves.
         } else {
             let content = std::fs::read(&path).unwrap_or_default();
             let name = path.strip_prefix(root).unwrap_or(&path).display();

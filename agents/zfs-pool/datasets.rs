@@ -1,0 +1,432 @@
+//! What belongs to an imported pool: keys, mounted file systems, volumes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use host::MountFlags;
+use ocf::prelude::*;
+use probe::mounts::{self, Mount};
+use probe::zfs::listing;
+
+use crate::import::Phases;
+use crate::pool::ZfsPool;
+use crate::values::Volumes;
+
+/// The hint that a start leaves: what was mounted and which volumes were there.
+const NOTE: &str = "datasets";
+/// How long udev may take for the links of volumes that the kernel has already.
+const UDEV: Duration = Duration::from_secs(10);
+/// From when on the kernel is asked for volumes that udev has made no link for.
+const ASK_KERNEL: Duration = Duration::from_secs(1);
+/// What is left of the action's time when no more waiting makes sense.
+const HURRY: Duration = Duration::from_secs(3);
+
+/// The properties that are asked for.
+const PROPERTIES: &str = "type,mountpoint,canmount,mounted,keystatus,encryptionroot,keylocation,volmode,atime,relatime,devices,exec,\
+                          setuid,readonly,nbmand,overlay,zoned";
+
+/// What monitor finds in its place as long as all is well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Dataset and mountpoint.
+    mounted: Vec<(String, String)>,
+    /// Volume and block device.
+    volumes: Vec<(String, String)>,
+}
+
+impl Expected {
+    /// What the start has noted, if it has.
+    pub fn noted(node: &Node) -> Option<Expected> {
+        let mut expected = Expected::default();
+        for line in node.hint(NOTE)?.lines() {
+            match line.split('\t').collect::<Vec<_>>()[..] {
+                ["mounted", dataset, target] => {
+                    expected.mounted.push((dataset.into(), target.into()))
+                }
+                ["volume", dataset, device] => {
+                    expected.volumes.push((dataset.into(), device.into()))
+                }
+                _ => {}
+            }
+        }
+        Some(expected)
+    }
+
+    fn note(&self, node: &Node) -> Result<()> {
+        let mut text = String::new();
+        for (dataset, target) in &self.mounted {
+            let _ = writeln!(text, "mounted\t{dataset}\t{target}");
+        }
+        for (dataset, device) in &self.volumes {
+            let _ = writeln!(text, "volume\t{dataset}\t{device}");
+        }
+        node.set_hint(NOTE, &text)
+    }
+
+    /// Fails if something is not there. By the kernel's tables: nothing on the pool is touched.
+    pub fn check(&self, node: &Node) -> Result<()> {
+        if !self.mounted.is_empty() {
+            let mounts = mounts::of(node, None)?;
+            let there: BTreeSet<(&str, &str)> = mounts
+                .iter()
+                .filter(|mount| mount.kind == "zfs")
+                .map(|mount| (mount.source.as_str(), mount.target.as_str()))
+                .collect();
+            if let Some((dataset, target)) = self
+                .mounted
+                .iter()
+                .find(|(dataset, target)| !there.contains(&(dataset.as_str(), target.as_str())))
+            {
+                bail!("dataset {dataset} is not mounted on {target}");
+            }
+        }
+        for (volume, device) in &self.volumes {
+            ensure!(
+                node.is_dir(&format!("/sys/class/block/{device}")),
+                "volume {volume} has lost its block device {device}"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn link(volume: &str) -> String {
+    // udev escapes a space in a name with a plus sign.
+    format!("/dev/zvol/{}", volume.replace(' ', "+"))
+}
+
+/// Loads keys, mounts, waits for volumes, and notes what is there.
+pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> {
+    let listed = Cmd::new("zfs").args([
+        "get",
+        "-Hp",
+        "-r",
+        "-t",
+        "filesystem,volume",
+        "-o",
+        "name,property,value,source",
+        PROPERTIES,
+        &pool.pool,
+    ]);
+    let ask = || -> Result<Vec<Dataset>> {
+        let said = node.run(&listed)?.stdout;
+        let sets = listing::parse(&said).context("what zfs get says")?;
+        Ok(sets
+            .into_iter()
+            .map(|(name, properties)| Dataset { name, properties })
+            .collect())
+    };
+    let mut sets = ask()?;
+    phases.end(node, "list");
+    if load_keys(pool, node, &sets)? {
+        sets = ask()?;
+        phases.end(node, "keys");
+    }
+    let mut expected = Expected::default();
+    if pool.mount.is_on() {
+        expected.mounted = mount(pool, node, &sets)?;
+        phases.end(node, "mount");
+    }
+    let volumes = needed_volumes(pool, &sets)?;
+    expected.volumes = await_volumes(node, pool, &volumes)?;
+    if !expected.volumes.is_empty() {
+        phases.end(node, "volumes");
+    }
+    expected.note(node)?;
+    expected.check(node)
+}
+
+/// A dataset with its properties.
+struct Dataset {
+    name: String,
+    properties: BTreeMap<String, String>,
+}
+
+impl Dataset {
+    fn get(&self, property: &str) -> &str {
+        self.properties.get(property).map_or("-", String::as_str)
+    }
+
+    fn is_locked(&self) -> bool {
+        self.get("keystatus") == "unavailable"
+    }
+
+    /// Is it a file system that is mounted with the pool?
+    fn is_mountable(&self) -> bool {
+        self.get("type") == "filesystem"
+            && self.get("canmount") == "on"
+            && self.get("mountpoint").starts_with('/')
+            && self.get("zoned") != "on"
+    }
+}
+
+/// Loads the keys that are missing; true if there were any.
+fn load_keys(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<bool> {
+    let mut loaded = false;
+    let roots = sets
+        .iter()
+        .filter(|set| set.is_locked() && set.get("encryptionroot") == set.name);
+    for root in roots {
+        let mut cmd = Cmd::new("zfs").arg("load-key");
+        let location = root.get("keylocation");
+        let result = match (location, &pool.key_file) {
+            ("prompt", None) => Err(anyhow_key(format!(
+                "the key of {} is to be typed in (keylocation=prompt); expected parameter key_file",
+                root.name
+            ))),
+            ("prompt", Some(file)) => {
+                cmd = cmd.args(["-L", &format!("file://{file}")]);
+                node.run(&cmd.arg(&root.name)).map(drop).map_err(Into::into)
+            }
+            _ => node.run(&cmd.arg(&root.name)).map(drop).map_err(Into::into),
+        };
+        match result {
+            Ok(()) => loaded = true,
+            Err(error) if pool.require_keys.is_on() => {
+                return Err(error.context(format!("the key of {} cannot be loaded", root.name)));
+            }
+            Err(error) => warn!(
+                "{} stays away, its key cannot be loaded: {error:#}",
+                root.name
+            ),
+        }
+    }
+    Ok(loaded)
+}
+
+fn anyhow_key(reason: String) -> anyhow::Error {
+    Exit::NotInstalled.because(reason).into()
+}
+
+/// Mounts every file system that belongs to the pool, parents before children; what is mounted afterwards.
+fn mount(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<(String, String)>> {
+    let root = altroot(pool);
+    let mut wanted: Vec<(&Dataset, String)> = Vec::new();
+    for set in sets.iter().filter(|set| set.is_mountable()) {
+        if set.is_locked() {
+            continue;
+        }
+        wanted.push((set, set.get("mountpoint").to_owned()));
+    }
+    // A path sorts behind all paths that it lies below.
+    wanted.sort_by(|a, b| a.1.split('/').cmp(b.1.split('/')));
+    if let Some(pair) = wanted.windows(2).find(|pair| pair[0].1 == pair[1].1) {
+        bail!(
+            "{} and {} have the same mountpoint, {}",
+            pair[0].0.name,
+            pair[1].0.name,
+            pair[0].1
+        );
+    }
+    debug!(
+        "mounting {} file systems below {}",
+        wanted.len(),
+        root.unwrap_or("/")
+    );
+    let before = mounts::of(node, None)?;
+    let mut missing = Vec::new();
+    for (set, target) in &wanted {
+        // The last mount on a place is the one that is seen.
+        match before.iter().rev().find(|mount| mount.target == *target) {
+            Some(mount) if mount.kind == "zfs" && mount.source == set.name => {}
+            Some(mount) if mount.kind != "autofs" => {
+                bail!(
+                    "{} cannot be mounted: {} ({}) is on {target}",
+                    set.name,
+                    mount.source,
+                    mount.kind
+                )
+            }
+            _ => missing.push((*set, target.as_str())),
+        }
+    }
+    // In a process of its own: a file system may hang.
+    node.apart(
+        &format!("mounting {} file systems", missing.len()),
+        node.time_left(),
+        |host| {
+            for (set, target) in &missing {
+                mount_one(host, set, target)?;
+            }
+            Ok(())
+        },
+    )?;
+    let after = mounts::of(node, None)?;
+    for (set, target) in &wanted {
+        ensure!(
+            is_mounted(&after, &set.name, target),
+            "dataset {} is not mounted on {target} after mounting",
+            set.name
+        );
+    }
+    Ok(wanted
+        .into_iter()
+        .map(|(set, target)| (set.name.clone(), target))
+        .collect())
+}
+
+/// The directory below which all mountpoints lie; ZFS has put it before them already.
+fn altroot(pool: &ZfsPool) -> Option<&str> {
+    let mut options = pool.importargs.options.iter();
+    options.find(|option| *option == "-R")?;
+    options.next().map(String::as_str)
+}
+
+fn is_mounted(mounts: &[Mount], dataset: &str, target: &str) -> bool {
+    mounts
+        .iter()
+        .any(|mount| mount.kind == "zfs" && mount.source == dataset && mount.target == target)
+}
+
+/// Mounts one file system, with the options that its properties ask for, as `zfs mount` does.
+fn mount_one(host: &Host, set: &Dataset, target: &str) -> Result<()> {
+    host.mkdir_all(target)?;
+    if set.get("overlay") == "off" && !host.list(target)?.is_empty() {
+        bail!(
+            "{} cannot be mounted: {target} is not empty, and overlay=off",
+            set.name
+        );
+    }
+    let off = |property: &str| set.get(property) == "off";
+    let on = |property: &str| set.get(property) == "on";
+    let mut flags = MountFlags::empty();
+    flags.set(MountFlags::MS_RDONLY, on("readonly"));
+    flags.set(MountFlags::MS_NODEV, off("devices"));
+    flags.set(MountFlags::MS_NOEXEC, off("exec"));
+    flags.set(MountFlags::MS_NOSUID, off("setuid"));
+    flags.set(MountFlags::MS_MANDLOCK, on("nbmand"));
+    if off("atime") {
+        flags |= MountFlags::MS_NOATIME;
+    } else if on("relatime") {
+        flags |= MountFlags::MS_RELATIME;
+    } else {
+        flags |= MountFlags::MS_STRICTATIME;
+    }
+    // The word tells the module that the mountpoint is the property's: a plain mount of such a file system is refused.
+    host.mount(&set.name, target, "zfs", flags, "zfsutil")
+        .with_context(|| format!("mounting {}", set.name))
+}
+
+/// The volumes that start waits for, and monitor looks at.
+fn needed_volumes(pool: &ZfsPool, sets: &[Dataset]) -> Result<Vec<String>> {
+    let is_device = |set: &&Dataset| {
+        set.get("type") == "volume" && set.get("volmode") != "none" && !set.is_locked()
+    };
+    let volumes: Vec<String> = sets
+        .iter()
+        .filter(is_device)
+        .map(|set| set.name.clone())
+        .collect();
+    match &pool.wait_volumes {
+        Volumes::All => Ok(volumes),
+        Volumes::None => Ok(Vec::new()),
+        Volumes::These(names) => {
+            if let Some(name) = names.iter().find(|name| !volumes.contains(name)) {
+                bail!("parameter wait_volumes: there is no volume \"{name}\" with a block device");
+            }
+            Ok(names.clone())
+        }
+    }
+}
+
+/// Waits until every volume has its block device; which that is. The module makes them in the background, and udev links to
+/// them later still, or never: then the kernel is asked which device is which volume, and told to announce it once more.
+fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<(String, String)>> {
+    let begun = node.now();
+    let mut announced = BTreeSet::new();
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let (mut there, mut missing) = (Vec::new(), Vec::new());
+        for volume in volumes {
+            match node.real_path(&link(volume))? {
+                Some(device) => there.push((
+                    volume.clone(),
+                    device.trim_start_matches("/dev/").to_owned(),
+                )),
+                None => missing.push(volume),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(there);
+        }
+        let (waited, hurry) = (node.now() - begun, node.time_left() <= HURRY);
+        if waited >= ASK_KERNEL || hurry {
+            let known = volume_devices(node, pool)?;
+            let unknown: Vec<&&String> = missing
+                .iter()
+                .filter(|volume| !known.contains_key(**volume))
+                .collect();
+            match unknown.first() {
+                Some(first) if hurry => bail!(
+                    "{} volumes have no block device yet, the first is {first}",
+                    unknown.len()
+                ),
+                None if hurry || waited >= UDEV => {
+                    warn!(
+                        "udev has made no link for {} volumes, the first is {}; their devices are there",
+                        missing.len(),
+                        link(missing[0])
+                    );
+                    return Ok(volumes
+                        .iter()
+                        .filter_map(|volume| Some((volume.clone(), known.get(volume)?.clone())))
+                        .collect());
+                }
+                _ => {}
+            }
+            for device in missing.iter().filter_map(|volume| known.get(*volume)) {
+                if announced.insert(device.clone()) {
+                    let path = format!("/sys/class/block/{device}/uevent");
+                    node.write(&path, "change")
+                        .unwrap_or_else(|error| warn!("{error:#}"));
+                }
+            }
+        }
+        node.sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(250));
+    }
+}
+
+/// The block devices that the kernel has for this pool's volumes: zd16 by tank/vm1.
+pub fn volume_devices(node: &Node, pool: &ZfsPool) -> Result<BTreeMap<String, String>> {
+    let devices: Vec<String> = node
+        .list("/sys/class/block")?
+        .into_iter()
+        .filter(|name| {
+            name.strip_prefix("zd")
+                .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
+        })
+        .collect();
+    if devices.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let prefix = format!("{}/", pool.pool);
+    node.apart(
+        "asking for the names of volumes",
+        Duration::from_secs(10),
+        |host| {
+            let mut found = BTreeMap::new();
+            for device in &devices {
+                // One that goes away meanwhile is none.
+                let name = host
+                    .zvol_name(&format!("/dev/{device}"))
+                    .unwrap_or_default();
+                if let Some(name) = name.filter(|name| name.starts_with(&prefix)) {
+                    found.insert(name, device.clone());
+                }
+            }
+            Ok(found)
+        },
+    )
+}
+
+/// Has the kernel anything of this pool mounted here?
+pub fn mounted(node: &Node, pool: &ZfsPool) -> Result<Vec<Mount>> {
+    let inside = format!("{}/", pool.pool);
+    let ours = |mount: &Mount| {
+        let source = mount.source.split('@').next().unwrap_or_default();
+        mount.kind == "zfs" && (source == pool.pool || source.starts_with(&inside))
+    };
+    Ok(mounts::of(node, None)?.into_iter().filter(ours).collect())
+}

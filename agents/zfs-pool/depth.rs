@@ -1,0 +1,121 @@
+//! What deeper monitors look at. Nothing here writes to the pool; what may hang is done in a process of its own.
+
+use std::time::Duration;
+
+use ocf::prelude::*;
+use probe::zfs::{self, PoolState, status};
+
+use crate::disks;
+use crate::pool::ZfsPool;
+use crate::reservation;
+
+/// How often is looked whether a transaction group is done.
+const PACE: Duration = Duration::from_millis(100);
+/// For commands that read what ZFS has counted.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Something that somebody should look at, if there is such a thing. An error is a pool that does not work.
+pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>> {
+    let mut finding = None;
+    if depth >= Depth::Normal {
+        reservation::check(pool, node)?;
+        finding = disks::check_answers(pool, node)?;
+        finding = finding.or(is_writing(pool, node)?);
+    }
+    // Only a pool that has just written something is asked by a command: a dead one would hold it for ever.
+    if depth >= Depth::Thorough {
+        finding = finding.or(counters(pool, node)?);
+    }
+    Ok(finding)
+}
+
+/// Waits until a transaction group that was not on disk at the beginning is. An idle pool writes one every
+/// zfs_txg_timeout seconds, by default 5.
+fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
+    let newest = || -> Result<Option<(u64, u64)>> {
+        let txgs = zfs::txgs(node, &pool.pool)?;
+        let done = txgs
+            .iter()
+            .filter(|txg| txg.phase == zfs::Phase::Committed)
+            .map(|txg| txg.number)
+            .max();
+        Ok(txgs
+            .iter()
+            .map(|txg| txg.number)
+            .max()
+            .map(|last| (done.unwrap_or(0), last)))
+    };
+    let Some((begun, _)) = newest()? else {
+        return Ok(Some("the module's parameter zfs_txg_history is 0, so it cannot be seen whether the pool still writes".into()));
+    };
+    let started = node.now();
+    loop {
+        match newest()? {
+            Some((done, _)) if done > begun => return Ok(None),
+            Some(_) => {}
+            None => bail!(
+                "pool {}: the list of its transaction groups has gone",
+                pool.pool
+            ),
+        }
+        if let Some(PoolState::Suspended) = zfs::state(node, &pool.pool)? {
+            bail!(
+                "pool {} is suspended: its disks do not answer, and all writes wait",
+                pool.pool
+            );
+        }
+        if node.time_left() <= Duration::from_millis(500) {
+            bail!(
+                "pool {} has written no transaction group for {:.0} s: its disks do not answer",
+                pool.pool,
+                (node.now() - started).as_secs_f32()
+            );
+        }
+        node.sleep(PACE);
+    }
+}
+
+/// Errors and slow disks, as ZFS has counted them.
+fn counters(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
+    let asked = Cmd::new("zpool")
+        .args(["status", "-P", "-p", "-s", &pool.pool])
+        .at_most(PATIENCE);
+    let said = node.run(&asked)?.stdout;
+    let status = status::parse(&said).context("what zpool status says")?;
+    let mut findings = Vec::new();
+    for vdev in status.vdevs.iter().filter(|vdev| vdev.is_leaf) {
+        let mut counts = Vec::new();
+        for (what, count) in [
+            ("read", vdev.read),
+            ("write", vdev.write),
+            ("checksum", vdev.cksum),
+        ] {
+            if count > 0 {
+                counts.push(format!("{count} {what} errors"));
+            }
+        }
+        if let Some(slow) = vdev.slow.filter(|count| *count > 0) {
+            counts.push(format!("{slow} slow requests"));
+        }
+        if vdev.state != "ONLINE" && vdev.state != "AVAIL" && vdev.state != "INUSE" {
+            counts.insert(0, vdev.state.clone());
+        }
+        if !counts.is_empty() {
+            findings.push(format!("{}: {}", vdev.name, counts.join(", ")));
+        }
+    }
+    Ok((!findings.is_empty()).then(|| findings.join("; ")))
+}
+
+/// How full the pool is, in percent.
+pub fn capacity(pool: &ZfsPool, node: &Node) -> Result<String> {
+    let asked = Cmd::new("zpool")
+        .args(["list", "-Hp", "-o", "capacity", &pool.pool])
+        .at_most(PATIENCE);
+    let percent = node.run(&asked)?.stdout.trim().to_owned();
+    ensure!(
+        percent.parse::<u32>().is_ok(),
+        "zpool list says \"{percent}\", expected a number"
+    );
+    Ok(percent)
+}

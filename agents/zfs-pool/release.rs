@@ -1,0 +1,341 @@
+//! Stop: whoever uses the pool is found and made to leave, everything is unmounted, the pool is exported.
+//!
+//! A pool that ZFS has suspended cannot be exported: the export would wait, with the lock that all ZFS commands need, for
+//! disks that are gone. Then stop fails at once, and the cluster fences this node.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use host::{MountError, TooSlow};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use ocf::prelude::*;
+use probe::users::{self, Scope, User};
+use probe::zfs::message::{self, ExportRefusal};
+use probe::zfs::{self, PoolState};
+
+use crate::datasets;
+use crate::import::{Phases, restore_tunables};
+use crate::pool::ZfsPool;
+use crate::reservation;
+use crate::values::{ForceUnmount, OnSuspended};
+
+/// How often the pool's state is looked at while something that may hang is under way.
+const LOOK: Duration = Duration::from_millis(200);
+/// Programs such as udev and blkid open volumes for a moment: how long users that no signal reaches are waited for.
+const PASSING: Duration = Duration::from_secs(5);
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_millis(250);
+/// Time that is kept for saying why it failed.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// The whole of a stop.
+pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
+    let mut phases = Phases::begin(node);
+    if pool.settled(node)?.is_some() {
+        await_other_commands(pool, node)?;
+    }
+    if zfs::state(node, &pool.pool)?.is_some() {
+        check_not_suspended(pool, node)?;
+        check_not_needed(pool, node)?;
+        pool.call_helper(node, "pre-export")?;
+        unmount(pool, node)?;
+        phases.end(node, "unmount");
+        export(pool, node)?;
+        phases.end(node, "export");
+        info!("pool {} is exported: {}", pool.pool, phases.line());
+    }
+    // Only now that nothing here can write to the disks any more.
+    reservation::give_back(node)?;
+    restore_tunables(node)?;
+    if phases.line().starts_with("unmount") {
+        pool.call_helper(node, "post-export")?;
+    }
+    Ok(())
+}
+
+/// An import or an export that was left behind by an earlier action holds the pool: it has to end first.
+fn await_other_commands(pool: &ZfsPool, node: &Node) -> Result<()> {
+    while let Some(PoolState::Transitioning) = zfs::state(node, &pool.pool)? {
+        ensure!(
+            node.time_left() > RESERVE,
+            "pool {} is being imported or exported by a zpool command that does not end",
+            pool.pool
+        );
+        node.sleep(AGAIN);
+    }
+    Ok(())
+}
+
+/// Fails if the pool is suspended, by the parameter together with the machine.
+fn check_not_suspended(pool: &ZfsPool, node: &Node) -> Result<()> {
+    if !is_suspended(pool, node) {
+        return Ok(());
+    }
+    if pool.on_suspended == OnSuspended::Panic {
+        warn!(
+            "pool {} is suspended: stopping this machine (on_suspended=panic)",
+            pool.pool
+        );
+        node.write("/proc/sysrq-trigger", "c")?;
+    }
+    bail!(
+        "pool {} is suspended: its disks do not answer, and it can be neither unmounted nor exported; this node has to be fenced",
+        pool.pool
+    )
+}
+
+fn is_suspended(pool: &ZfsPool, node: &Host) -> bool {
+    matches!(zfs::state(node, &pool.pool), Ok(Some(PoolState::Suspended)))
+}
+
+/// Not a pool that this machine runs from.
+fn check_not_needed(pool: &ZfsPool, node: &Node) -> Result<()> {
+    let root = datasets::mounted(node, pool)?
+        .into_iter()
+        .find(|mount| mount.target == "/");
+    if let Some(root) = root {
+        bail!(
+            "pool {} has the root file system of this machine ({}): it is not exported",
+            pool.pool,
+            root.source
+        );
+    }
+    Ok(())
+}
+
+/// Unmounts all file systems of the pool, also snapshots, deepest first.
+fn unmount(pool: &ZfsPool, node: &Node) -> Result<()> {
+    let mut eviction = Eviction::begin(pool, node);
+    let mounts = datasets::mounted(node, pool)?;
+    let mut targets: Vec<String> = mounts.into_iter().map(|mount| mount.target).collect();
+    targets.sort_by(|a, b| b.cmp(a)); // The deeper before the one it lies in.
+    while let Some(busy) = unmount_all(pool, node)? {
+        eviction.step(&format!("{busy} is in use"))?;
+    }
+    remove_mountpoints(node, &targets);
+    Ok(())
+}
+
+/// Removes directories that served as mountpoints, as ZFS itself does at an export; those that are in use or not empty
+/// stay.
+fn remove_mountpoints(node: &Node, targets: &[String]) {
+    for target in targets {
+        node.rmdir(target)
+            .unwrap_or_else(|error| debug!("{error:#}"));
+    }
+}
+
+/// One pass; the first that is busy.
+fn unmount_all(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
+    let mut mounts = datasets::mounted(node, pool)?;
+    // What was mounted last lies on top, of the same place too.
+    mounts.reverse();
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.target.split('/').count()));
+    if mounts.is_empty() {
+        return Ok(None);
+    }
+    let what = format!("unmounting {} file systems", mounts.len());
+    let limit = node.time_left().saturating_sub(RESERVE);
+    let pass = node.apart_watching(
+        &what,
+        limit,
+        LOOK,
+        &mut || !is_suspended(pool, node),
+        |host| {
+            let mut busy = None;
+            for mount in &mounts {
+                match host.unmount(&mount.target) {
+                    Ok(()) => {}
+                    Err(MountError {
+                        errno: Errno::EBUSY,
+                        ..
+                    }) => {
+                        busy.get_or_insert(format!("{} on {}", mount.source, mount.target));
+                    }
+                    // Somebody else was faster.
+                    Err(MountError {
+                        errno: Errno::EINVAL | Errno::ENOENT,
+                        ..
+                    }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(busy)
+        },
+    );
+    pass.map_err(|error| suspended_or(pool, node, error))
+}
+
+/// An error of something that hung is explained by the pool, if that is suspended now.
+fn suspended_or(pool: &ZfsPool, node: &Node, error: anyhow::Error) -> anyhow::Error {
+    match check_not_suspended(pool, node) {
+        Err(suspended) => suspended,
+        Ok(()) if error.is::<TooSlow>() => {
+            error.context(format!("pool {} is {}", pool.pool, state_word(pool, node)))
+        }
+        Ok(()) => error,
+    }
+}
+
+fn state_word(pool: &ZfsPool, node: &Node) -> String {
+    match zfs::state(node, &pool.pool) {
+        Ok(Some(state)) => state.to_string(),
+        Ok(None) => "gone".into(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+fn export(pool: &ZfsPool, node: &Node) -> Result<()> {
+    let mut eviction = Eviction::begin(pool, node);
+    loop {
+        let limit = node.time_left().saturating_sub(RESERVE);
+        let cmd = Cmd::new("zpool")
+            .args(["export", &pool.pool])
+            .at_most(limit);
+        let answer = node
+            .ask_watching(&cmd, LOOK, &mut || !is_suspended(pool, node))
+            .map_err(|error| suspended_or(pool, node, error.into()))?;
+        // Its exit status is not what counts.
+        let state = pool.settled(node)?;
+        if state.is_none() {
+            return Ok(());
+        }
+        check_not_suspended(pool, node)?;
+        match message::export_refusal(&answer.stderr) {
+            _ if answer.success() => {
+                eviction.step("zpool export has ended, but the pool is still here")?
+            }
+            ExportRefusal::Busy => eviction.step("the pool is busy")?,
+            ExportRefusal::NoSuchPool => node.sleep(AGAIN),
+            other => bail!("pool {} is not exported: {other}", pool.pool),
+        }
+        ensure!(
+            node.time_left() > RESERVE,
+            "pool {} is still here",
+            pool.pool
+        );
+    }
+}
+
+/// Making the users of a pool leave: asked first, then killed; those that no signal reaches are named.
+struct Eviction<'a> {
+    pool: &'a ZfsPool,
+    node: &'a Node<'a>,
+    begun: std::time::Instant,
+    /// Processes that were asked to end.
+    asked: BTreeMap<i32, std::time::Instant>,
+}
+
+impl<'a> Eviction<'a> {
+    fn begin(pool: &'a ZfsPool, node: &'a Node<'a>) -> Eviction<'a> {
+        Eviction {
+            pool,
+            node,
+            begun: node.now(),
+            asked: BTreeMap::new(),
+        }
+    }
+
+    /// One round, after `failed`; fails once nothing more can be done.
+    fn step(&mut self, failed: &str) -> Result<()> {
+        let (pool, node) = (self.pool, self.node);
+        check_not_suspended(pool, node)?;
+        let users = self.users()?;
+        let named = || match users.is_empty() {
+            true => format!("{failed}, and no user of it is found"),
+            false => format!("{failed}, by {}", list(&users)),
+        };
+        let allowed = pool.force_unmount != ForceUnmount::False;
+        let mut hope = false;
+        if allowed {
+            for user in &users {
+                hope |= self.evict(user)?;
+            }
+        }
+        // Nobody to be ended: perhaps somebody who is about to go.
+        let passing = node.now() - self.begun < PASSING;
+        ensure!(
+            (hope || passing) && node.time_left() > RESERVE + AGAIN,
+            "pool {}: {}",
+            pool.pool,
+            named()
+        );
+        node.sleep(AGAIN);
+        Ok(())
+    }
+
+    fn users(&self) -> Result<Vec<User>> {
+        let devices = datasets::volume_devices(self.node, self.pool)?;
+        let scope = Scope::new(
+            self.node,
+            &self.pool.pool,
+            datasets::mounted(self.node, self.pool)?,
+            &devices,
+        )?;
+        users::find(self.node, &scope)
+    }
+
+    /// Makes one user leave; false if that cannot be done from here.
+    fn evict(&mut self, user: &User) -> Result<bool> {
+        match user {
+            User::Process { pid, .. } | User::MountNamespace { pid, .. } => {
+                self.end_process(*pid, user)
+            }
+            User::NfsExport { path, clients } => {
+                for client in clients {
+                    info!("taking back the NFS export {client}:{path}");
+                    let back = Cmd::new("exportfs")
+                        .args(["-u", &format!("{client}:{path}")])
+                        .at_most(Duration::from_secs(5));
+                    self.node
+                        .ask(&back)
+                        .map(drop)
+                        .unwrap_or_else(|error| warn!("{error}"));
+                }
+                self.flush_nfsd(path);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The NFS server keeps file systems that it has once served until its caches are emptied.
+    fn flush_nfsd(&self, path: &str) {
+        let unlock = self.node.write("/proc/fs/nfsd/unlock_filesystem", path);
+        unlock.unwrap_or_else(|error| debug!("{error:#}"));
+        self.node
+            .ask(
+                &Cmd::new("exportfs")
+                    .arg("-f")
+                    .at_most(Duration::from_secs(5)),
+            )
+            .map(drop)
+            .unwrap_or_else(|error| debug!("{error}"));
+    }
+
+    fn end_process(&mut self, pid: i32, user: &User) -> Result<bool> {
+        if users::is_protected(self.node, pid)? {
+            return Ok(false);
+        }
+        let now = self.node.now();
+        let signal = match self.asked.get(&pid) {
+            None => Signal::SIGTERM,
+            Some(asked) if now - *asked >= self.pool.signal_delay.duration() => Signal::SIGKILL,
+            Some(_) => return Ok(true),
+        };
+        info!("{signal} to {user}");
+        self.node.signal(pid, signal)?;
+        self.asked.entry(pid).or_insert(now);
+        Ok(true)
+    }
+}
+
+/// The first few, in words.
+fn list(users: &[User]) -> String {
+    let mut names: Vec<String> = users.iter().take(4).map(ToString::to_string).collect();
+    if users.len() > names.len() {
+        names.push(format!("and {} more", users.len() - names.len()));
+    }
+    names.join(", ")
+}

@@ -1,0 +1,210 @@
+//! Persistent reservations: the node that has the pool is registered with every disk of it and holds a reservation (Write
+//! Exclusive, Registrants Only). The disk itself then refuses writes of any other host, also of one that was cut off and
+//! not fenced. Only the node with the pool is registered: of two registered nodes both could write.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use host::PrKind as Kind;
+use ocf::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::disks::Found;
+use crate::pool::ZfsPool;
+use crate::values::Reservation;
+
+/// The hint that a start leaves before it registers: the key, and the disks one a line.
+const NOTE: &str = "reservation";
+/// How long the disks may take to answer, all together.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The first half of every key that this agent makes ("Hast"); the second is the node's hostid.
+const KEYS: u64 = 0x4861_7374 << 32;
+
+const WERO: Kind = Kind::WriteExclusiveRegistrantsOnly;
+
+/// What is held, as noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Note {
+    key: u64,
+    disks: Vec<String>,
+}
+
+/// What one disk answered.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    disk: String,
+    failed: Option<String>,
+}
+
+/// Is there something to be released?
+pub fn is_noted(node: &Node) -> bool {
+    noted(node).is_some()
+}
+
+fn noted(node: &Node) -> Option<Note> {
+    let text = node.hint(NOTE)?;
+    let mut lines = text.lines();
+    let key = u64::from_str_radix(lines.next()?, 16).ok()?;
+    Some(Note {
+        key,
+        disks: lines.map(str::to_owned).collect(),
+    })
+}
+
+/// Takes the disks. `others` says whether keys of other hosts may be preempted: only if the cluster knows them to be away.
+pub fn take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32, others: bool) -> Result<()> {
+    if pool.reservation == Reservation::None {
+        return Ok(());
+    }
+    let key = KEYS | u64::from(hostid);
+    let disks: BTreeSet<String> = found.leaves.iter().map(|leaf| leaf.disk.clone()).collect();
+    // Before anything is taken: stop must know what to give back.
+    let lines: Vec<&str> = disks.iter().map(String::as_str).collect();
+    node.set_hint(NOTE, &format!("{key:016x}\n{}\n", lines.join("\n")))
+        .context("not reserving disks without a note of it")?;
+    let answers = on_each(node, "reserving", &disks, |host, disk| {
+        hold(host, disk, key, others)
+    })?;
+    judge(pool, &answers, "cannot be reserved")?;
+    info!("reserved {} disks with the key {key:#018x}", disks.len());
+    Ok(())
+}
+
+/// Takes one disk, from whatever it is in.
+fn hold(host: &Host, disk: &str, key: u64, others: bool) -> Result<()> {
+    let reservations = host.reservations(disk)?;
+    let strangers: BTreeSet<u64> = reservations
+        .keys()?
+        .into_iter()
+        .filter(|other| *other != key)
+        .collect();
+    if let (Some(stranger), false) = (strangers.first(), others) {
+        bail!(
+            "it is registered with the key {stranger:#018x}, of a host that is not known to be away"
+        );
+    }
+    // Whatever was registered before by this path is ours to replace.
+    reservations.register(0, key, true)?;
+    for stranger in &strangers {
+        reservations.preempt_abort(key, *stranger, WERO)?;
+    }
+    match reservations.holder()? {
+        Some((holder, Kind::WriteExclusiveRegistrantsOnly)) if holder == key => return Ok(()),
+        Some((holder, kind)) if holder == key => {
+            info!("{disk}: replacing our reservation of another kind ({kind:?})");
+            reservations.release(key, kind)?;
+        }
+        Some((holder, kind)) => bail!("it is held by the key {holder:#018x} ({kind:?})"),
+        None => {}
+    }
+    reservations.reserve(key, WERO)?;
+    Ok(())
+}
+
+/// Are the disks still ours? A key that is gone was preempted: another node has taken the pool.
+pub fn check(pool: &ZfsPool, node: &Node) -> Result<()> {
+    let Some(Note { key, disks }) = noted(node).filter(|_| pool.reservation == Reservation::Wero)
+    else {
+        return Ok(());
+    };
+    let answers = on_each(
+        node,
+        "looking at reservations",
+        &disks.into_iter().collect(),
+        |host, disk| {
+            let reservations = host.reservations(disk)?;
+            let keys = reservations.keys()?;
+            ensure!(
+                keys.contains(&key),
+                "our key {key:#018x} is gone: another host has taken it"
+            );
+            match reservations.holder()? {
+                Some((holder, Kind::WriteExclusiveRegistrantsOnly)) if holder == key => Ok(()),
+                Some((holder, kind)) => {
+                    bail!("held by {holder:#018x} ({kind:?}), expected {key:#018x}")
+                }
+                None => bail!("it is not reserved"),
+            }
+        },
+    )?;
+    judge(pool, &answers, "is not held")
+}
+
+/// Gives the disks back, once the pool is exported. What cannot be given back now a takeover will preempt.
+pub fn give_back(node: &Node) -> Result<()> {
+    let Some(Note { key, disks }) = noted(node) else {
+        return Ok(());
+    };
+    let answers = on_each(
+        node,
+        "releasing",
+        &disks.into_iter().collect(),
+        |host, disk| {
+            let reservations = host.reservations(disk)?;
+            if !reservations.keys()?.contains(&key) {
+                return Ok(());
+            }
+            if let Some((_, kind)) = reservations.holder()?.filter(|(holder, _)| *holder == key) {
+                reservations.release(key, kind)?;
+            }
+            reservations.register(key, 0, false)?;
+            Ok(())
+        },
+    )?;
+    for Answer { disk, failed } in answers {
+        if let Some(why) = failed {
+            warn!("{disk} keeps our registration, which a takeover will preempt: {why}");
+        }
+    }
+    node.set_hint(NOTE, "")
+}
+
+/// Carries out something on each disk, in a process of its own: a disk that is dead may never answer.
+fn on_each(
+    node: &Node,
+    what: &str,
+    disks: &BTreeSet<String>,
+    action: impl Fn(&Host, &str) -> Result<()>,
+) -> Result<Vec<Answer>> {
+    let on = |host: &Host, disk: &String| Answer {
+        disk: disk.clone(),
+        failed: action(host, disk).err().map(|error| format!("{error:#}")),
+    };
+    let together = node.apart(&format!("{what} {} disks", disks.len()), PATIENCE, |host| {
+        Ok(disks.iter().map(|disk| on(host, disk)).collect::<Vec<_>>())
+    });
+    together.or_else(|error| {
+        debug!("{error:#}; one by one");
+        let limit = PATIENCE / 10;
+        let alone = |disk: &String| {
+            node.apart(&format!("{what} {disk}"), limit, |host| Ok(on(host, disk)))
+                .unwrap_or_else(|error| Answer {
+                    disk: disk.clone(),
+                    failed: Some(format!("{error:#}")),
+                })
+        };
+        Ok(disks.iter().map(alone).collect())
+    })
+}
+
+/// Fails if more disks failed than may be missing.
+fn judge(pool: &ZfsPool, answers: &[Answer], what: &str) -> Result<()> {
+    let failed: Vec<(&str, &str)> = answers
+        .iter()
+        .filter_map(|answer| Some((answer.disk.as_str(), answer.failed.as_deref()?)))
+        .collect();
+    let Some((disk, why)) = failed.first() else {
+        return Ok(());
+    };
+    ensure!(
+        failed.len() <= pool.reservation_missing as usize && failed.len() < answers.len(),
+        "{disk} {what}: {why} ({} of {} disks, reservation_missing allows {})",
+        failed.len(),
+        answers.len(),
+        pool.reservation_missing
+    );
+    for (disk, why) in failed {
+        warn!("{disk} {what}: {why}");
+    }
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! The agent on machines that a test describes: disks with labels, and a `zpool` that behaves.
+
+mod machine;
+
+use host::testing::{Reply, Script};
+use ocf::testing::{act, conformance};
+use ocf::{Exit, Outcome};
+
+use crate::pool::ZfsPool;
+use machine::{corrupt, machine, machine_last_used_by};
+
+const TANK: &[(&str, &str)] = &[("pool", "tank")];
+
+fn reason(script: &Script, action: &str, params: &[(&str, &str)], exit: Exit) -> String {
+    let outcome: Outcome = act::<ZfsPool>(script, action, params);
+    assert_eq!(outcome.exit, exit, "{action} {params:?}: {outcome:?}");
+    outcome.reason.unwrap_or_default()
+}
+
+fn ok(script: &Script, action: &str, params: &[(&str, &str)]) {
+    reason(script, action, params, Exit::Success);
+}
+
+fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [TANK, more].concat()
+}
+
+fn commands(script: &Script, program: &str) -> Vec<String> {
+    script
+        .steps()
+        .into_iter()
+        .filter(|step| step.starts_with(program))
+        .collect()
+}
+
+#[test]
+fn conforms() {
+    conformance::<ZfsPool>(machine, TANK);
+}
+
+#[test]
+fn conforms_with_everything_configured() {
+    let params = [
+        ("pool", "tank"),
+        ("pool_guid", "7"),
+        ("devices", "/dev/disk/by-id"),
+        ("importargs", "-d /dev/mapper -o readonly=off"),
+        ("reservation", "wero"),
+        ("tunables", "zfs_scan_suspend_progress=1"),
+        ("report_degraded", "true"),
+        ("helper", "/usr/local/sbin/pool-helper"),
+    ];
+    let machine = || {
+        machine().when_matching(
+            |cmd| cmd.program() == "/usr/local/sbin/pool-helper",
+            Reply::ok(""),
+        )
+    };
+    conformance::<ZfsPool>(machine, &params);
+}
+
+#[test]
+fn monitors_run_nothing_and_change_nothing() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.clear_steps();
+    ok(&script, "monitor", TANK);
+    assert_eq!(script.steps(), Vec::<String>::new());
+}
+
+#[test]
+fn a_pool_in_the_kernel_is_never_stopped() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    for state in [
+        "SUSPENDED",
+        "FAULTED",
+        "UNAVAIL",
+        "REMOVED",
+        "SPLIT",
+        "OFFLINE",
+        "TRANSITIONING",
+        "",
+        "NEW WORD",
+    ] {
+        script.write_file("/proc/spl/kstat/zfs/tank/state", &format!("{state}\n"));
+        let why = reason(&script, "monitor", TANK, Exit::Generic);
+        assert!(why.contains("tank"), "{state}: {why}");
+    }
+    script.write_file("/proc/spl/kstat/zfs/tank/state", "DEGRADED\n");
+    ok(&script, "monitor", TANK);
+    reason(
+        &script,
+        "monitor",
+        &with(&[("report_degraded", "1")]),
+        Exit::Degraded,
+    );
+}
+
+#[test]
+fn a_state_that_passes_is_waited_out() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.write_file("/proc/spl/kstat/zfs/tank/state", "OFFLINE\n");
+    script.meanwhile(|tree| tree.write("/proc/spl/kstat/zfs/tank/state", "ONLINE\n"));
+    ok(&script, "monitor", TANK);
+}
+
+#[test]
+fn a_suspended_pool_is_not_exported() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.write_file("/proc/spl/kstat/zfs/tank/state", "SUSPENDED\n");
+    script.clear_steps();
+    let why = reason(&script, "stop", TANK, Exit::Generic);
+    assert!(why.contains("suspended") && why.contains("fenced"), "{why}");
+    assert_eq!(script.steps(), Vec::<String>::new());
+    reason(
+        &script,
+        "stop",
+        &with(&[("on_suspended", "panic")]),
+        Exit::Generic,
+    );
+    assert_eq!(
+        script.read_file("/proc/sysrq-trigger").as_deref(),
+        Some("c")
+    );
+}
+
+#[test]
+fn what_belongs_to_the_pool_is_watched() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    let mounts = script.read_file("/proc/self/mountinfo").unwrap();
+    assert!(mounts.contains(" /tank/data "), "{mounts}");
+    let without: String = mounts
+        .lines()
+        .filter(|line| !line.contains(" /tank/data "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    script.write_file("/proc/self/mountinfo", &without);
+    let why = reason(&script, "monitor", TANK, Exit::Generic);
+    assert!(why.contains("tank/data"), "{why}");
+    script.write_file("/proc/self/mountinfo", &mounts);
+    script.remove("/sys/class/block/zd0");
+    let why = reason(&script, "monitor", TANK, Exit::Generic);
+    assert!(why.contains("tank/vol"), "{why}");
+}
+
+#[test]
+fn nothing_is_imported_with_options_that_discard() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    let imports = commands(&script, "zpool import");
+    assert_eq!(imports.len(), 1, "{imports:?}");
+    let line = &imports[0];
+    assert!(
+        line.starts_with("zpool import -N -o cachefile=none -d /dev/sda1 "),
+        "{line}"
+    );
+    assert!(line.ends_with(" 7"), "{line}");
+    for option in [" -f ", " -F ", " -X ", " -T ", " -m "] {
+        assert!(!line.contains(option), "{line}");
+    }
+}
+
+#[test]
+fn a_one_time_token_is_used_once() {
+    let script = machine();
+    script.write_file("/run/hastor/zfs-pool-once/tank", "-F\n");
+    ok(&script, "start", TANK);
+    assert!(commands(&script, "zpool import")[0].contains(" -F "));
+    assert_eq!(script.read_file("/run/hastor/zfs-pool-once/tank"), None);
+}
+
+#[test]
+fn a_pool_of_another_host_is_forced_only_if_that_is_away() {
+    let nodes = |online: &str, unclean: &str| {
+        format!(
+            "<pacemaker-result><nodes><node name=\"n1\" online=\"true\" unclean=\"false\"/>\
+             <node name=\"n2\" online=\"{online}\" unclean=\"{unclean}\"/></nodes></pacemaker-result>"
+        )
+    };
+    let script = |online: &str, unclean: &str| {
+        machine_last_used_by("n2", 2).when_matching(
+            |cmd| cmd.program() == "crm_mon",
+            Reply::ok(nodes(online, unclean)),
+        )
+    };
+    let away = script("false", "false");
+    ok(&away, "start", TANK);
+    assert!(commands(&away, "zpool import")[0].contains(" -f "));
+    for (online, unclean) in [("true", "false"), ("false", "true"), ("true", "true")] {
+        let script = script(online, unclean);
+        let why = reason(&script, "start", TANK, Exit::Generic);
+        assert!(why.contains("n2"), "{why}");
+        assert!(commands(&script, "zpool import").is_empty());
+    }
+    let online = script("true", "false");
+    reason(
+        &online,
+        "start",
+        &with(&[("force", "never")]),
+        Exit::Generic,
+    );
+    ok(&online, "start", &with(&[("importforce", "true")]));
+}
+
+#[test]
+fn without_the_cluster_nothing_is_forced() {
+    let script = machine_last_used_by("n2", 2).when_matching(
+        |cmd| cmd.program() == "crm_mon",
+        Reply::fails(102, "not connected"),
+    );
+    let why = reason(&script, "start", TANK, Exit::Generic);
+    assert!(why.contains("cannot be asked"), "{why}");
+}
+
+#[test]
+fn two_hosts_with_one_hostid_are_refused() {
+    let script = machine_last_used_by("n2", 1);
+    let why = reason(&script, "start", TANK, Exit::NotInstalled);
+    assert!(why.contains("n2") && why.contains("zgenhostid"), "{why}");
+    let script = machine();
+    script.remove("/etc/hostid");
+    let why = reason(&script, "start", TANK, Exit::NotInstalled);
+    assert!(why.contains("zgenhostid"), "{why}");
+}
+
+#[test]
+fn users_are_named_or_made_to_leave() {
+    let busy = || {
+        let script = machine();
+        ok(&script, "start", TANK);
+        script.tree().mkdir("/proc/4711/fd");
+        script.write_file("/proc/4711/comm", "bash\n");
+        script.write_file("/proc/4711/status", "Name:\tbash\nPPid:\t1\n");
+        script
+            .tree()
+            .kernel_link("/tank/data/deep", "/proc/4711/cwd");
+        script.tree().symlink("/bin/bash", "/proc/4711/exe");
+        let looked = script.clone();
+        script.busy(move |target| target == "/tank/data" && looked.tree().exists("/proc/4711"));
+        script
+    };
+    let script = busy();
+    let why = reason(
+        &script,
+        "stop",
+        &with(&[("force_unmount", "false")]),
+        Exit::Generic,
+    );
+    assert!(why.contains("bash") && why.contains("4711"), "{why}");
+    let script = busy();
+    ok(&script, "stop", TANK);
+}
+
+#[test]
+fn an_export_that_says_it_worked_is_not_believed() {
+    let script = machine().when("zpool export tank", Reply::ok(""));
+    ok(&script, "start", TANK);
+    let why = reason(&script, "stop", TANK, Exit::Generic);
+    assert!(why.contains("still here"), "{why}");
+}
+
+#[test]
+fn a_pool_that_the_machine_imports_at_boot_is_refused() {
+    let script = machine();
+    script.tree().symlink(
+        "/lib/systemd/system/zfs-import-scan.service",
+        "/etc/systemd/system/zfs-import.target.wants/zfs-import-scan.service",
+    );
+    let why = reason(&script, "start", TANK, Exit::NotInstalled);
+    assert!(
+        why.contains("systemctl mask zfs-import-scan.service"),
+        "{why}"
+    );
+    script
+        .tree()
+        .symlink("/dev/null", "/etc/systemd/system/zfs-import-scan.service");
+    ok(&script, "start", TANK);
+}
+
+#[test]
+fn a_disk_of_another_host_is_preempted_only_by_force() {
+    let wero = with(&[("reservation", "wero")]);
+    let script = machine();
+    script.disk("/dev/sda", |disk| disk.register(0x99));
+    // Exported, so nobody has it: what is left is preempted.
+    ok(&script, "start", &wero);
+    script.disk("/dev/sda", |disk| {
+        assert_eq!(disk.keys(), [0x4861_7374_0000_0001])
+    });
+    ok(&script, "stop", &wero);
+    script.disk("/dev/sda", |disk| assert!(disk.keys().is_empty()));
+    script.disk("/dev/sdb", |disk| disk.unsupported());
+    let why = reason(&script, "start", &wero, Exit::Generic);
+    assert!(why.contains("/dev/sdb"), "{why}");
+    ok(
+        &script,
+        "start",
+        &with(&[("reservation", "wero"), ("reservation_missing", "1")]),
+    );
+}
+
+#[test]
+fn a_pool_that_hangs_in_the_middle_of_an_export_is_said_to() {
+    let script = machine().when("zpool export tank", Reply::hangs());
+    ok(&script, "start", TANK);
+    let why = reason(&script, "stop", TANK, Exit::Generic);
+    assert!(why.contains("zpool export tank"), "{why}");
+}
+
+#[test]
+fn a_pool_that_is_not_consistent_is_not_rewound() {
+    let script = machine();
+    corrupt(&script);
+    let why = reason(&script, "start", TANK, Exit::Generic);
+    assert!(why.contains("-F into the one-time token"), "{why}");
+}

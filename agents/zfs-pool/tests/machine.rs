@@ -1,0 +1,222 @@
+//! A machine with three disks of a pool, and the commands of ZFS as they change what the kernel shows.
+
+use std::time::Duration;
+
+use host::Cmd;
+use host::testing::{Reply, Script, Tree};
+
+const GUID: u64 = 7;
+const STATE: &str = "/proc/spl/kstat/zfs/tank/state";
+const TXGS: &str = "/proc/spl/kstat/zfs/tank/txgs";
+const DISKS: [&str; 3] = ["sda", "sdb", "sdc"];
+
+/// The pool was exported by this host, whose hostid is 1.
+pub fn machine() -> Script {
+    with_labels(1, "n1", 1)
+}
+
+/// Another host had the pool and has not exported it.
+pub fn machine_last_used_by(hostname: &str, hostid: u64) -> Script {
+    with_labels(0, hostname, hostid)
+}
+
+fn with_labels(state: u64, hostname: &str, hostid: u64) -> Script {
+    let script = Script::empty();
+    let tree = script.tree();
+    tree.mkdir("/run");
+    tree.mkdir("/proc/spl/kstat/zfs");
+    tree.write("/sys/module/zfs/parameters/zfs_scan_suspend_progress", "0");
+    tree.write("/proc/sys/kernel/hostname", "n1\n");
+    tree.write("/proc/sysrq-trigger", "");
+    tree.kernel_link("999", "/proc/self");
+    tree.write("/proc/999/status", "Name:\tzfs-pool\nPPid:\t1\n");
+    tree.write(
+        "/proc/999/mountinfo",
+        "29 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n",
+    );
+    tree.write_bytes("/etc/hostid", &1u32.to_ne_bytes());
+    for (number, disk) in DISKS.iter().enumerate() {
+        let part = format!("{disk}1");
+        let device = format!("/sys/devices/host0/{disk}");
+        tree.mkdir(&format!("{device}/holders"));
+        tree.write(&format!("{device}/{part}/partition"), "1\n");
+        tree.mkdir(&format!("{device}/{part}/holders"));
+        tree.symlink(&device, &format!("/sys/class/block/{disk}"));
+        tree.symlink(
+            &format!("{device}/{part}"),
+            &format!("/sys/class/block/{part}"),
+        );
+        tree.write(&format!("/dev/{disk}"), "");
+        tree.write_bytes(
+            &format!("/dev/{part}"),
+            &device_with_label(state, number as u64, hostname, hostid),
+        );
+        tree.symlink(
+            &format!("/dev/{disk}"),
+            &format!("/dev/disk/by-id/wwn-{disk}"),
+        );
+        tree.symlink(
+            &format!("/dev/{part}"),
+            &format!("/dev/disk/by-id/wwn-{disk}-part1"),
+        );
+    }
+    script.meanwhile(pool_lives_on);
+    script
+        .when("udevadm settle --timeout=5", Reply::ok(""))
+        .when("modprobe zfs", Reply::ok(""))
+        .when("zpool set cachefile=none tank", Reply::ok(""))
+        .when(
+            "zpool export tank",
+            Reply::given(export).taking(Duration::from_millis(300)),
+        )
+        .when("zpool status -P -p -s tank", Reply::ok(STATUS))
+        .when_matching(is_zfs_get, Reply::ok(LISTED))
+        .when_matching(|cmd| cmd.program() == "attrd_updater", Reply::ok(""))
+        .when_matching(
+            is_import,
+            Reply::given(import).taking(Duration::from_secs(2)),
+        )
+}
+
+fn is_zfs_get(cmd: &Cmd) -> bool {
+    cmd.program() == "zfs" && cmd.arguments().first().is_some_and(|word| word == "get")
+}
+
+fn is_import(cmd: &Cmd) -> bool {
+    cmd.program() == "zpool" && cmd.arguments().first().is_some_and(|word| word == "import")
+}
+
+fn import(tree: &Tree) -> Reply {
+    if tree.exists(STATE) {
+        return Reply::fails(
+            1,
+            "cannot import 'tank': a pool with that name already exists\n",
+        );
+    }
+    Reply::ok("").and(|tree| {
+        tree.write(STATE, "ONLINE\n");
+        tree.write("/proc/spl/kstat/zfs/tank/guid", &format!("{GUID}\n"));
+        tree.write(TXGS, &txgs(10));
+        tree.write("/dev/zd0", "tank/vol");
+        tree.write("/sys/class/block/zd0/dev", "230:0\n");
+        tree.symlink("/dev/zd0", "/dev/zvol/tank/vol");
+    })
+}
+
+fn export(tree: &Tree) -> Reply {
+    let mounts = tree.read("/proc/self/mountinfo").unwrap_or_default();
+    if mounts.contains(" - zfs tank") {
+        return Reply::fails(1, "cannot export 'tank': pool is busy\n");
+    }
+    Reply::ok("").and(|tree| {
+        for path in [
+            "/proc/spl/kstat/zfs/tank",
+            "/dev/zvol",
+            "/dev/zd0",
+            "/sys/class/block/zd0",
+        ] {
+            tree.remove(path);
+        }
+    })
+}
+
+fn txgs(done: u64) -> String {
+    let header = "txg birth state ndirty nread nwritten reads writes otime qtime wtime stime\n";
+    format!(
+        "{header}{done} 1 C 0 0 0 0 0 1 1 1 1\n{} 2 O 0 0 0 0 0 0 0 0 0\n",
+        done + 1
+    )
+}
+
+/// Every time somebody waits, a transaction group is written.
+fn pool_lives_on(tree: &Tree) {
+    let Some(text) = tree.read(TXGS) else {
+        return;
+    };
+    let done = text
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split(' ').next()?.parse::<u64>().ok());
+    tree.write(TXGS, &txgs(done.unwrap_or(0) + 1));
+}
+
+/// The next import finds that the pool is not consistent.
+pub fn corrupt(script: &Script) {
+    let said = "cannot import 'tank': I/O error\n\tRecovery is possible, but will result in some data loss.\n";
+    script.when_matching(is_import, Reply::fails(1, said));
+}
+
+const STATUS: &str = "  pool: tank\n state: ONLINE\nconfig:\n\n\tNAME       STATE READ WRITE CKSUM SLOW\n\ttank       ONLINE 0 0 0 0\n\
+                      \t  /dev/sda1  ONLINE 0 0 0 0\n\nerrors: No known data errors\n";
+
+/// What is in the pool: two file systems, one that is not mounted, and a volume.
+const LISTED: &str = "tank\ttype\tfilesystem\t-\ntank\tmountpoint\t/tank\tdefault\ntank\tcanmount\ton\tdefault\n\
+                      tank/data\ttype\tfilesystem\t-\ntank/data\tmountpoint\t/tank/data\tdefault\ntank/data\tcanmount\ton\tdefault\n\
+                      tank/off\ttype\tfilesystem\t-\ntank/off\tmountpoint\t/tank/off\tdefault\ntank/off\tcanmount\tnoauto\tlocal\n\
+                      tank/vol\ttype\tvolume\t-\ntank/vol\tvolmode\tdefault\tdefault\n";
+
+/// A device with the list of a label at its place.
+fn device_with_label(state: u64, number: u64, hostname: &str, hostid: u64) -> Vec<u8> {
+    let children: Vec<Vec<u8>> = (0..DISKS.len() as u64)
+        .map(|child| {
+            list(&[
+                text("type", "disk"),
+                num("guid", 100 + child),
+                text("path", &format!("/dev/{}1", DISKS[child as usize])),
+            ])
+        })
+        .collect();
+    let tree = list(&[
+        text("type", "raidz"),
+        num("guid", 99),
+        lists("children", &children),
+    ]);
+    let label = list(&[
+        text("name", "tank"),
+        num("state", state),
+        num("txg", 42),
+        num("pool_guid", GUID),
+        num("hostid", hostid),
+        text("hostname", hostname),
+        num("top_guid", 99),
+        num("guid", 100 + number),
+        num("vdev_children", 1),
+        pair("vdev_tree", 19, 1, &tree),
+    ]);
+    [&[0; 16 << 10][..], &[1, 1, 0, 0], &label].concat()
+}
+
+fn list(pairs: &[Vec<u8>]) -> Vec<u8> {
+    [&[0; 8][..], &pairs.concat(), &[0; 8]].concat()
+}
+
+fn num(name: &str, value: u64) -> Vec<u8> {
+    pair(name, 8, 1, &value.to_be_bytes())
+}
+
+fn text(name: &str, value: &str) -> Vec<u8> {
+    pair(name, 9, 1, &xdr_text(value))
+}
+
+fn lists(name: &str, lists: &[Vec<u8>]) -> Vec<u8> {
+    pair(name, 20, lists.len() as u32, &lists.concat())
+}
+
+fn xdr_text(text: &str) -> Vec<u8> {
+    let mut bytes = (text.len() as u32).to_be_bytes().to_vec();
+    bytes.extend(text.bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn pair(name: &str, kind: u32, count: u32, value: &[u8]) -> Vec<u8> {
+    let body = [
+        &xdr_text(name)[..],
+        &kind.to_be_bytes(),
+        &count.to_be_bytes(),
+        value,
+    ]
+    .concat();
+    let size = (body.len() as u32 + 8).to_be_bytes();
+    [&size[..], &size, &body].concat()
+}
