@@ -22,7 +22,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// The agents, and where cargo put their executables.
-pub(crate) const AGENTS: &[(&str, &str)] = &[("vip", env!("CARGO_BIN_EXE_vip"))];
+pub(crate) const AGENTS: &[(&str, &str)] = &[
+    ("vip", env!("CARGO_BIN_EXE_vip")),
+    ("zfs-pool", env!("CARGO_BIN_EXE_zfs-pool")),
+];
 
 /// The fence agents likewise. Their metadata follows other rules.
 pub(crate) const FENCE_AGENTS: &[(&str, &str)] =

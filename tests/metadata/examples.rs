@@ -3,7 +3,11 @@
 type Examples = &'static [(&'static str, &'static str)];
 
 /// A valid value for every parameter of every agent, older names aside.
-pub(super) const EXAMPLES: &[(&str, Examples)] = &[("vip", VIP), ("fence_hastor_ipmi", IPMI)];
+pub(super) const EXAMPLES: &[(&str, Examples)] = &[
+    ("vip", VIP),
+    ("zfs-pool", ZFS_POOL),
+    ("fence_hastor_ipmi", IPMI),
+];
 
 const VIP: Examples = &[
     ("ip", "192.0.2.10"),
@@ -32,6 +36,29 @@ const VIP: Examples = &[
     ("send_arp_opts", "-q"),
     ("arp_bg", "true"),
     ("flush_routes", "false"),
+];
+
+const ZFS_POOL: Examples = &[
+    ("pool", "tank"),
+    ("pool_guid", "8597412751122640914"),
+    ("devices", "/dev/disk/by-id /dev/mapper"),
+    ("importargs", "-d /dev/disk/by-path -o readonly=on"),
+    ("force", "never"),
+    ("importforce", "false"),
+    ("multihost", "on"),
+    ("reservation", "wero"),
+    ("reservation_missing", "2"),
+    ("mount", "no"),
+    ("key_file", "/etc/zfs/tank.key"),
+    ("require_keys", "false"),
+    ("wait_volumes", "tank/vm1 tank/vm2"),
+    ("force_unmount", "safe"),
+    ("signal_delay", "10"),
+    ("on_suspended", "panic"),
+    ("report_degraded", "1"),
+    ("attributes", "yes"),
+    ("tunables", "zfs_scan_suspend_progress=1"),
+    ("helper", "/usr/local/sbin/pool-helper"),
 ];
 
 /// Valid together, too: for example there is one source of the password.
