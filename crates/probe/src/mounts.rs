@@ -24,6 +24,10 @@ pub struct Mount {
     pub source: String,
     /// Options of this mount.
     pub options: String,
+    /// The group of mounts that hear of what happens here, if it is shared.
+    pub shared: Option<u32>,
+    /// The group whose changes are repeated here, if there is one: an unmount there is one here, too.
+    pub master: Option<u32>,
 }
 
 /// All mounts that a process sees; of this process without one. None of a process that is gone.
@@ -53,7 +57,15 @@ fn line(line: &str) -> Option<Mount> {
     let (root, target) = (unescaped(words.next()?), unescaped(words.next()?));
     let options = words.next()?.to_owned();
     // Optional fields follow, up to a dash.
-    words.by_ref().find(|word| *word == "-")?;
+    let (mut shared, mut master) = (None, None);
+    loop {
+        match words.next()?.split_once(':') {
+            Some(("shared", group)) => shared = group.parse().ok(),
+            Some(("master", group)) => master = group.parse().ok(),
+            Some(_) => {}
+            None => break,
+        }
+    }
     Some(Mount {
         id,
         parent,
@@ -62,6 +74,8 @@ fn line(line: &str) -> Option<Mount> {
         root,
         target,
         options,
+        shared,
+        master,
         kind: words.next()?.to_owned(),
         source: unescaped(words.next()?),
     })

@@ -65,6 +65,19 @@ impl Scope {
             || self.device(path).is_some()
     }
 
+    /// Does this mount, of another namespace, keep a file system of the pool although it is unmounted here? Not one to
+    /// which an unmount is passed on.
+    fn keeps(&self, mount: &Mount) -> bool {
+        let inside = mount
+            .source
+            .strip_prefix(&self.pool)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let hears_of = |ours: &Mount| {
+            ours.shared.is_some() && (mount.master == ours.shared || mount.shared == ours.shared)
+        };
+        mount.kind == "zfs" && inside && !self.mounts.iter().any(hears_of)
+    }
+
     /// The device that a path names: /dev/zd16, /dev/zvol/tank/vm1.
     fn device(&self, path: &str) -> Option<&str> {
         let name = path.strip_prefix("/dev/")?;
@@ -358,12 +371,10 @@ fn processes(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
         let theirs = host.link_target(&format!("{dir}/ns/mnt")).ok().flatten();
         let elsewhere = theirs.is_some() && ours.is_some() && theirs != ours;
         if elsewhere && namespaces.insert(theirs) {
-            let inside = format!("{}/", scope.pool);
-            let is_ours = |mount: &Mount| {
-                mount.kind == "zfs"
-                    && (mount.source == scope.pool || mount.source.starts_with(&inside))
-            };
-            if let Some(mount) = mounts::of(host, Some(pid))?.into_iter().find(is_ours) {
+            let kept = mounts::of(host, Some(pid))?
+                .into_iter()
+                .find(|mount| scope.keeps(mount));
+            if let Some(mount) = kept {
                 users.push(User::MountNamespace {
                     pid,
                     comm: comm(host, pid),
