@@ -262,10 +262,14 @@ fn candidates(node: &Node, places: &[String]) -> Result<BTreeMap<String, String>
             if !is_block_device(node, &device) {
                 continue;
             }
-            found.entry(device.clone()).or_insert(name);
-            for partition in partitions(node, &device)? {
-                found.entry(partition.clone()).or_insert(partition);
-            }
+            found.entry(device).or_insert(name);
+        }
+    }
+    // Last, so that one that has a lasting name keeps it.
+    let disks: Vec<String> = found.keys().cloned().collect();
+    for disk in disks {
+        for partition in partitions(node, &disk)? {
+            found.entry(partition.clone()).or_insert(partition);
         }
     }
     let mut behind = BTreeSet::new();

@@ -144,8 +144,9 @@ pub(super) struct Disk(File);
 
 impl Disk {
     pub(super) fn open(disk: &Path) -> Result<Disk, PrError> {
-        // The kernel wants it open for writing (block/ioctl.c, since 6.5).
-        Ok(Disk(OpenOptions::new().read(true).write(true).open(disk)?))
+        // For reading: when a disk that was open for writing is closed, udev reads its partition table again, and for
+        // a moment there are no partitions. The kernel asks for CAP_SYS_ADMIN only (block/ioctl.c).
+        Ok(Disk(File::open(disk)?))
     }
 
     /// PERSISTENT RESERVE IN (SPC-4, 6.15): what the kernel's ioctls do not tell before Linux 6.19.
@@ -258,9 +259,11 @@ impl Reservations for Disk {
     }
 
     fn preempt_abort(&self, own: u64, victim: u64, kind: PrKind) -> Result<(), PrError> {
+        // The names mislead: sd and nvme put the first into the field for the caller's own key, the second into that for
+        // the key to be preempted (sd_pr_preempt, nvme_pr_preempt).
         let request = raw::Preempt {
-            old_key: victim,
-            new_key: own,
+            old_key: own,
+            new_key: victim,
             kind: kind.for_kernel(),
             flags: 0,
         };
