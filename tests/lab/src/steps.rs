@@ -75,6 +75,15 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: networks that fail", OnGuests(vm::scenarios::networks)),
     ("guests: faults inside", OnGuests(vm::scenarios::inside)),
     ("guests: reservations", OnGuests(vm::scenarios::reservations)),
+    ("guests: pool, moves", OnGuests(|lab| vm::pools::moves(lab, 2))),
+    ("guests: pool, power loss", OnGuests(|lab| vm::pools::power_losses(lab, 1))),
+    ("guests: pool, all disks pulled", OnGuests(vm::pools::all_pulled)),
+    ("guests: pool, in use", OnGuests(vm::pools::in_use)),
+    ("guests: pool, reserved", OnGuests(vm::pools::reserved)),
+    ("guests: pool, conformance", OnGuests(vm::pools::conformance)),
+    ("long: 100 pool moves", OnGuests(|lab| vm::pools::moves(lab, 100))),
+    ("long: 30 pool power losses", OnGuests(|lab| vm::pools::power_losses(lab, 30))),
+    ("long: pool, all disks pulled, the peers' agent", OnGuests(vm::pools::all_pulled_peers)),
     ("long: guests, the peers' stack", OnGuests(vm::scenarios::peers_move)),
 ];
 
@@ -127,7 +136,7 @@ pub fn run(agent: &str, only: Option<&str>, times: u32, turn: Turn) -> Result<Ex
     if only.is_none() {
         let long = STEPS.iter().filter(|(name, _)| name.starts_with(LONG));
         plain(format_args!(
-            "\n{} long step not run: `cargo lab test --only long`",
+            "\n{} long steps not run: `cargo lab test --only long`",
             long.count()
         ));
     }

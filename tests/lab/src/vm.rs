@@ -13,6 +13,7 @@ mod guests;
 mod machine;
 mod parcel;
 pub mod plan;
+pub mod pools;
 mod qmp;
 mod record;
 pub mod room;
