@@ -10,6 +10,7 @@ use host::{MountError, TooSlow};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use ocf::prelude::*;
+use probe::mounts::Mount;
 use probe::users::{self, Scope, User};
 use probe::zfs::message::{self, ExportRefusal};
 use probe::zfs::{self, PoolState};
@@ -39,9 +40,10 @@ pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
         check_not_suspended(pool, node)?;
         check_not_needed(pool, node)?;
         pool.call_helper(node, "pre-export")?;
-        unmount(pool, node)?;
+        let mounts = datasets::mounted(node, pool)?;
+        unmount(pool, node, &mounts)?;
         phases.end(node, "unmount");
-        export(pool, node)?;
+        export(pool, node, &mounts)?;
         phases.end(node, "export");
         info!("pool {} is exported: {}", pool.pool, phases.line());
     }
@@ -105,13 +107,17 @@ fn check_not_needed(pool: &ZfsPool, node: &Node) -> Result<()> {
 }
 
 /// Unmounts all file systems of the pool, also snapshots, deepest first.
-fn unmount(pool: &ZfsPool, node: &Node) -> Result<()> {
-    let mut eviction = Eviction::begin(pool, node);
-    let mounts = datasets::mounted(node, pool)?;
-    let mut targets: Vec<String> = mounts.into_iter().map(|mount| mount.target).collect();
+fn unmount(pool: &ZfsPool, node: &Node, mounts: &[Mount]) -> Result<()> {
+    let mut eviction = Eviction::begin(pool, node, mounts);
+    let mut targets: Vec<String> = mounts.iter().map(|mount| mount.target.clone()).collect();
     targets.sort_by(|a, b| b.cmp(a)); // The deeper before the one it lies in.
     while let Some(busy) = unmount_all(pool, node)? {
         eviction.step(&format!("{busy} is in use"))?;
+    }
+    // Removing the mountpoints takes it away from other mount namespaces as well (since Linux 3.18); not from under
+    // processes there, and then nobody would know where these are.
+    while eviction.is_used_elsewhere()? {
+        eviction.step("it is in use")?;
     }
     remove_mountpoints(node, &targets);
     Ok(())
@@ -186,9 +192,15 @@ fn state_word(pool: &ZfsPool, node: &Node) -> String {
     }
 }
 
-fn export(pool: &ZfsPool, node: &Node) -> Result<()> {
-    let mut eviction = Eviction::begin(pool, node);
+fn export(pool: &ZfsPool, node: &Node, mounts: &[Mount]) -> Result<()> {
+    let mut eviction = Eviction::begin(pool, node, mounts);
     loop {
+        // Before, not after it has failed: ZFS 2.3 waits without end for a volume that is open, and holds meanwhile what
+        // all other commands need.
+        if eviction.is_held()? {
+            eviction.step("it is in use")?;
+            continue;
+        }
         let limit = node.time_left().saturating_sub(RESERVE);
         let cmd = Cmd::new("zpool")
             .args(["export", &pool.pool])
@@ -222,16 +234,19 @@ fn export(pool: &ZfsPool, node: &Node) -> Result<()> {
 struct Eviction<'a> {
     pool: &'a ZfsPool,
     node: &'a Node<'a>,
+    /// What was mounted at the beginning: whoever is below that uses it still.
+    mounts: &'a [Mount],
     begun: std::time::Instant,
     /// Processes that were asked to end.
     asked: BTreeMap<i32, std::time::Instant>,
 }
 
 impl<'a> Eviction<'a> {
-    fn begin(pool: &'a ZfsPool, node: &'a Node<'a>) -> Eviction<'a> {
+    fn begin(pool: &'a ZfsPool, node: &'a Node<'a>, mounts: &'a [Mount]) -> Eviction<'a> {
         Eviction {
             pool,
             node,
+            mounts,
             begun: node.now(),
             asked: BTreeMap::new(),
         }
@@ -266,14 +281,29 @@ impl<'a> Eviction<'a> {
     }
 
     fn users(&self) -> Result<Vec<User>> {
+        users::find(self.node, &self.scope()?)
+    }
+
+    /// Does a process use it in another mount namespace, now that it is unmounted here?
+    fn is_used_elsewhere(&self) -> Result<bool> {
+        let scope = self.scope()?;
+        Ok(users::is_kept_elsewhere(self.node, &scope)?
+            && users::find(self.node, &scope)?
+                .iter()
+                .any(|user| matches!(user, User::Process { .. })))
+    }
+
+    /// Does somebody keep the pool although nothing is mounted any more? An export to NFS clients does not.
+    fn is_held(&self) -> Result<bool> {
+        let users = self.users()?;
+        Ok(users
+            .iter()
+            .any(|user| !matches!(user, User::NfsExport { .. })))
+    }
+
+    fn scope(&self) -> Result<Scope> {
         let devices = datasets::volume_devices(self.node, self.pool)?;
-        let scope = Scope::new(
-            self.node,
-            &self.pool.pool,
-            datasets::mounted(self.node, self.pool)?,
-            &devices,
-        )?;
-        users::find(self.node, &scope)
+        Scope::new(self.node, &self.pool.pool, self.mounts.to_vec(), &devices)
     }
 
     /// Makes one user leave; false if that cannot be done from here.

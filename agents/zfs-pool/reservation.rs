@@ -83,8 +83,8 @@ fn hold(host: &Host, disk: &str, key: u64, others: bool) -> Result<()> {
             "it is registered with the key {stranger:#018x}, of a host that is not known to be away"
         );
     }
-    // Whatever was registered before by this path is ours to replace.
-    reservations.register(0, key, true)?;
+    // Whatever was registered before by this path is ours to replace; NVMe does so only if an old key is given.
+    reservations.register(key, key, true)?;
     for stranger in &strangers {
         reservations.preempt_abort(key, *stranger, WERO)?;
     }

@@ -68,14 +68,18 @@ impl Scope {
     /// Does this mount, of another namespace, keep a file system of the pool although it is unmounted here? Not one to
     /// which an unmount is passed on.
     fn keeps(&self, mount: &Mount) -> bool {
+        let hears_of = |ours: &Mount| {
+            ours.shared.is_some() && (mount.master == ours.shared || mount.shared == ours.shared)
+        };
+        self.is_of_pool(mount) && !self.mounts.iter().any(hears_of)
+    }
+
+    fn is_of_pool(&self, mount: &Mount) -> bool {
         let inside = mount
             .source
             .strip_prefix(&self.pool)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let hears_of = |ours: &Mount| {
-            ours.shared.is_some() && (mount.master == ours.shared || mount.shared == ours.shared)
-        };
-        mount.kind == "zfs" && inside && !self.mounts.iter().any(hears_of)
+        mount.kind == "zfs" && inside
     }
 
     /// The device that a path names: /dev/zd16, /dev/zvol/tank/vm1.
@@ -214,6 +218,32 @@ pub fn find(host: &Host, scope: &Scope) -> Result<Vec<User>> {
     nfs(host, scope, &mut users)?;
     processes(host, scope, &mut users)?;
     Ok(users)
+}
+
+/// Does another mount namespace keep a file system of the pool? Asked when nothing of it is mounted here any more; that
+/// there is none needs no look at what processes have open.
+pub fn is_kept_elsewhere(host: &Host, scope: &Scope) -> Result<bool> {
+    let ours = host.link_target("/proc/self/ns/mnt").ok().flatten();
+    let mut seen = BTreeSet::from([ours]);
+    for pid in host
+        .list("/proc")?
+        .iter()
+        .filter_map(|name| name.parse::<i32>().ok())
+    {
+        let theirs = host
+            .link_target(&format!("/proc/{pid}/ns/mnt"))
+            .ok()
+            .flatten();
+        if theirs.is_some()
+            && seen.insert(theirs)
+            && mounts::of(host, Some(pid))?
+                .iter()
+                .any(|mount| scope.is_of_pool(mount))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// LIO's backstores and nvmet's namespaces.
@@ -370,7 +400,14 @@ fn processes(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
         }
         let theirs = host.link_target(&format!("{dir}/ns/mnt")).ok().flatten();
         let elsewhere = theirs.is_some() && ours.is_some() && theirs != ours;
-        if elsewhere && namespaces.insert(theirs) {
+        if let Some((what, path)) = use_by(host, scope, &dir)? {
+            users.push(User::Process {
+                pid,
+                comm: comm(host, pid),
+                what,
+                path,
+            });
+        } else if elsewhere && namespaces.insert(theirs) {
             let kept = mounts::of(host, Some(pid))?
                 .into_iter()
                 .find(|mount| scope.keeps(mount));
@@ -380,16 +417,7 @@ fn processes(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
                     comm: comm(host, pid),
                     dataset: mount.source,
                 });
-                continue;
             }
-        }
-        if let Some((what, path)) = use_by(host, scope, &dir)? {
-            users.push(User::Process {
-                pid,
-                comm: comm(host, pid),
-                what,
-                path,
-            });
         }
     }
     Ok(())

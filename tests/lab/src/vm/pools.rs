@@ -251,10 +251,10 @@ pub fn in_use(lab: &Guests) -> Result<()> {
             true,
         ),
         (
-            "mount namespace",
-            "unshare -m sleep 1000 >/dev/null 2>&1 </dev/null & sleep 0.5",
+            "process in another mount namespace",
+            "unshare -m sh -c 'cd /tank/data; exec sleep 1000' >/dev/null 2>&1 </dev/null & sleep 0.5",
             "pkill -x sleep; sleep 0.3",
-            "in whose mount namespace tank",
+            "(sleep), working directory /tank/data",
             true,
         ),
         (
@@ -312,7 +312,13 @@ pub fn in_use(lab: &Guests) -> Result<()> {
         run(end)?;
         act("n1", "stop", &[]).with_context(|| format!("after {what}"))?;
     }
-    Ok(())
+    // A process that only lives in a namespace in which it is mounted is left alone.
+    act("n1", "start", &[])?;
+    run("unshare -m sleep 1000 >/dev/null 2>&1 </dev/null & sleep 0.5")?;
+    act("n1", "stop", &["force_unmount=false"]).context("mounted in another namespace")?;
+    run("pkill -x sleep")
+        .map(drop)
+        .context("the process that was to be left alone")
 }
 
 /// One head is cut off and not fenced, the other takes the pool from it by preempting its reservations: then the first
