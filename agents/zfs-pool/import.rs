@@ -122,7 +122,7 @@ fn import(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> {
 /// A refusal of `zpool import`, with what it means for the cluster.
 fn explained(pool: &ZfsPool, refused: &Refusal) -> ocf::Failure {
     let exit = match refused {
-        Refusal::NoHostid | Refusal::NotSupported(_) => Exit::NotInstalled,
+        Refusal::NoHostid | Refusal::NotSupported | Refusal::NoModule => Exit::NotInstalled,
         _ => Exit::Generic,
     };
     let help = match refused {
@@ -130,8 +130,8 @@ fn explained(pool: &ZfsPool, refused: &Refusal) -> ocf::Failure {
         Refusal::MissingLog => {
             "; to go on without it, and lose the last acknowledged writes, put -m into the one-time token"
         }
-        Refusal::Corrupt(_) => {
-            "; to go back to an earlier transaction group, put -F into the one-time token"
+        Refusal::Corrupt { rewindable: true } => {
+            "; to go back to an earlier transaction group, and lose what came after, put -F into the one-time token"
         }
         _ => "",
     };
@@ -335,9 +335,7 @@ fn run_import(pool: &ZfsPool, node: &Node, found: &Found, force: bool) -> Result
     if answer.success() {
         return Ok(None);
     }
-    let refused = message::import_refusal(&answer.stderr);
-    debug!("{}", answer.stderr);
-    Ok(Some(refused))
+    Ok(Some(message::import(&answer.stdout, &answer.stderr)))
 }
 
 /// Says, every few seconds, what a long import waits for.

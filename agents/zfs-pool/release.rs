@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use ocf::prelude::*;
 use probe::mounts::Mount;
 use probe::users::{self, Scope, User};
-use probe::zfs::message::{self, ExportRefusal};
+use probe::zfs::message::{self, Refusal};
 use probe::zfs::{self, PoolState};
 
 use crate::datasets;
@@ -214,12 +214,12 @@ fn export(pool: &ZfsPool, node: &Node, mounts: &[Mount]) -> Result<()> {
             return Ok(());
         }
         check_not_suspended(pool, node)?;
-        match message::export_refusal(&answer.stderr) {
+        match message::export(&answer.stderr) {
             _ if answer.success() => {
                 eviction.step("zpool export has ended, but the pool is still here")?
             }
-            ExportRefusal::Busy => eviction.step("the pool is busy")?,
-            ExportRefusal::NoSuchPool => node.sleep(AGAIN),
+            Refusal::Busy => eviction.step("the pool is busy")?,
+            Refusal::NoSuchPool => node.sleep(AGAIN),
             other => bail!("pool {} is not exported: {other}", pool.pool),
         }
         ensure!(

@@ -316,5 +316,5 @@ fn a_pool_that_is_not_consistent_is_not_rewound() {
     let script = machine();
     corrupt(&script);
     let why = reason(&script, "start", TANK, Exit::Generic);
-    assert!(why.contains("-F into the one-time token"), "{why}");
+    assert!(why.contains("put -F into the one-time token"), "{why}");
 }

@@ -163,39 +163,13 @@ fn the_counters_of_vdevs() {
     assert!(status::parse("").is_err());
 }
 
-#[test]
-fn refusals_are_understood() {
-    use message::{ExportRefusal, Refusal, export_refusal, import_refusal};
-    // As ZFS 2.3.9 said it.
-    assert_eq!(
-        import_refusal("cannot import 'tank': no such pool available\n"),
-        Refusal::NoSuchPool
-    );
-    let in_use = "cannot import 'tank': pool was previously in use from another system.\n\
-                  Last accessed by n1 (hostid=1) at Wed Nov 25 06:56:49 2026\n\
-                  The pool can be imported, use 'zpool import -f' to import the pool.\n";
-    assert_eq!(
-        import_refusal(in_use),
-        Refusal::InUse("Last accessed by n1 (hostid=1) at Wed Nov 25 06:56:49 2026".into())
-    );
-    assert_eq!(
-        export_refusal("cannot export 'tank': pool is busy\n"),
-        ExportRefusal::Busy
-    );
-    assert_eq!(
-        export_refusal("cannot unmount '/tank': pool or dataset is busy\n"),
-        ExportRefusal::Busy
-    );
-    assert!(matches!(export_refusal(""), ExportRefusal::Other(said) if said.contains("no reason")));
-}
-
 proptest::proptest! {
     #[test]
     fn any_text_and_any_bytes_are_read(text in "\\PC*", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
         let _ = status::parse(&text);
         let _ = listing::parse(&text);
-        message::import_refusal(&text);
-        message::export_refusal(&text);
+        message::import(&text, &text);
+        message::export(&text);
         let _ = label::parse(&bytes);
         let _ = cache::pools(&bytes);
     }
