@@ -2,11 +2,10 @@
 //! and one that was fenced and comes back (openzfs 15290: pools were destroyed that way).
 
 use ocf::prelude::*;
-use probe::zfs;
+use probe::zfs::{self, cache::PATH as CACHE};
 
 use crate::pool::ZfsPool;
 
-const CACHE: &str = "/etc/zfs/zpool.cache";
 /// Where a unit is enabled for the machine's boot: directories with links to what is wanted.
 const WANTS: [&str; 4] = [
     "/etc/systemd/system/zfs-import.target.wants",
@@ -25,11 +24,8 @@ pub fn check(pool: &ZfsPool, node: &Node) -> Result<()> {
              back; mend it with: systemctl mask zfs-import-scan.service"
         ));
     }
-    let Some(cache) = node.read_bytes(CACHE)? else {
-        return Ok(());
-    };
-    let pools = zfs::cache::pools(&cache).with_context(|| format!("reading {CACHE}"))?;
-    if !pools.iter().any(|cached| cached.name == pool.pool) {
+    let cached = zfs::cache::pools(node, CACHE)?;
+    if !cached.iter().any(|cached| cached.pool == pool.pool) {
         return Ok(());
     }
     let mended = format!(

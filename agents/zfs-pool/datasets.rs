@@ -125,10 +125,10 @@ pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> 
     }
     let mut expected = Expected::default();
     if pool.mount.is_on() {
-        expected.mounted = mount(pool, node, &sets)?;
+        expected.mounted = mount(node, &sets)?;
         phases.end(node, "mount");
     }
-    let volumes = needed_volumes(pool, &sets)?;
+    let volumes = needed_volumes(pool, node, &sets)?;
     expected.volumes = await_volumes(node, pool, &volumes)?;
     if !expected.volumes.is_empty() {
         phases.end(node, "volumes");
@@ -200,8 +200,7 @@ fn anyhow_key(reason: String) -> anyhow::Error {
 }
 
 /// Mounts every file system that belongs to the pool, parents before children; what is mounted afterwards.
-fn mount(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<(String, String)>> {
-    let root = altroot(pool);
+fn mount(node: &Node, sets: &[Dataset]) -> Result<Vec<(String, String)>> {
     let mut wanted: Vec<(&Dataset, String)> = Vec::new();
     for set in sets.iter().filter(|set| set.is_mountable()) {
         if set.is_locked() {
@@ -219,11 +218,6 @@ fn mount(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<(String, S
             pair[0].1
         );
     }
-    debug!(
-        "mounting {} file systems below {}",
-        wanted.len(),
-        root.unwrap_or("/")
-    );
     let before = mounts::of(node, None)?;
     let mut missing = Vec::new();
     for (set, target) in &wanted {
@@ -266,13 +260,6 @@ fn mount(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<(String, S
         .collect())
 }
 
-/// The directory below which all mountpoints lie; ZFS has put it before them already.
-fn altroot(pool: &ZfsPool) -> Option<&str> {
-    let mut options = pool.importargs.options.iter();
-    options.find(|option| *option == "-R")?;
-    options.next().map(String::as_str)
-}
-
 fn is_mounted(mounts: &[Mount], dataset: &str, target: &str) -> bool {
     mounts
         .iter()
@@ -309,9 +296,21 @@ fn mount_one(host: &Host, set: &Dataset, target: &str) -> Result<()> {
 }
 
 /// The volumes that start waits for, and monitor looks at.
-fn needed_volumes(pool: &ZfsPool, sets: &[Dataset]) -> Result<Vec<String>> {
+fn needed_volumes(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<String>> {
+    let parameter = |name: &str| -> Result<String> {
+        let text = node.read(&format!("/sys/module/zfs/parameters/{name}"))?;
+        Ok(text.unwrap_or_default().trim().to_owned())
+    };
+    // For volmode=default; 3 is none. And a switch for all volumes.
+    let none_by_default = parameter("zvol_volmode")? == "3";
+    let none_at_all = parameter("zvol_inhibit_dev")? == "1";
     let is_device = |set: &&Dataset| {
-        set.get("type") == "volume" && set.get("volmode") != "none" && !set.is_locked()
+        let has_mode = match set.get("volmode") {
+            "none" => false,
+            "default" => !none_by_default,
+            _ => true,
+        };
+        set.get("type") == "volume" && has_mode && !none_at_all && !set.is_locked()
     };
     let volumes: Vec<String> = sets
         .iter()

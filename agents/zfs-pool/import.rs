@@ -90,11 +90,12 @@ fn load_module(node: &Node) -> Result<()> {
 
 fn import(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> {
     let hostid = hostid(pool, node)?;
+    let others = hostids_of_others(node, hostid)?;
     loop {
         let found = search(pool, node)?;
         phases.end(node, "disks");
         disks::note(node, &found)?;
-        let leave = may_take(pool, node, &found, hostid)?;
+        let leave = may_take(pool, node, &found, hostid, &others)?;
         reservation::take(pool, node, &found, hostid, leave.others)?;
         if pool.reservation != crate::values::Reservation::None {
             phases.end(node, "reservation");
@@ -203,7 +204,13 @@ struct Leave {
 }
 
 /// Decides whether the pool may be taken from the host that had it last, from its label and what the cluster knows.
-fn may_take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32) -> Result<Leave> {
+fn may_take(
+    pool: &ZfsPool,
+    node: &Node,
+    found: &Found,
+    hostid: u32,
+    others: &[(String, u32)],
+) -> Result<Leave> {
     let label = found.newest().context("no label")?;
     let active = label.state == LabelState::Active;
     let ours = label.hostid == Some(hostid) && hostid != 0;
@@ -247,10 +254,7 @@ fn may_take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32) -> Result<L
             pool.pool
         )
     })?;
-    let hostids = cluster::exchange_hostids(node, hostid)
-        .inspect_err(|error| warn!("hostids are not known by the cluster: {error:#}"))
-        .unwrap_or_default();
-    match cluster::whereabouts(&members, &hostids, label.hostname.as_deref(), label.hostid) {
+    match cluster::whereabouts(&members, others, label.hostname.as_deref(), label.hostid) {
         Whereabouts::Away(name) => {
             info!(
                 "pool {} was last used by {before}; {name} is offline, and the cluster has seen to it: forcing the import",
@@ -276,6 +280,27 @@ fn may_take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32) -> Result<L
         force: true,
         others: true,
     })
+}
+
+/// Tells the cluster our hostid and hears those of other nodes; two nodes with the same one are an error.
+fn hostids_of_others(node: &Node, hostid: u32) -> Result<Vec<(String, u32)>> {
+    if hostid == 0 {
+        return Ok(Vec::new());
+    }
+    // Without a cluster there are no others.
+    let mut told = cluster::exchange_hostids(node, hostid).unwrap_or_else(|error| {
+        debug!("the cluster does not tell hostids: {error:#}");
+        Vec::new()
+    });
+    let on_node = node.call().meta.get("on_node");
+    told.retain(|(name, _)| Some(name) != on_node && !is_us(node, name));
+    if let Some((name, _)) = told.iter().find(|(_, id)| *id == hostid) {
+        bail!(Exit::NotInstalled.because(format!(
+            "{name} has the same hostid as this node ({hostid:08x}), so ZFS cannot tell them apart; mend it with: zgenhostid -f \
+             (on one of them)"
+        )));
+    }
+    Ok(told)
 }
 
 fn host_of(label: &Label) -> String {

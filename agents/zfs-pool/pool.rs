@@ -231,7 +231,9 @@ impl Agent for ZfsPool {
         }
         boot::check(self, node)?;
         if node.call().action == "validate-all" {
-            disks::find(self, node)?.check_all_there()?;
+            let found = disks::find(self, node)?;
+            found.check_all_there()?;
+            reservation::check_support(self, node, &found)?;
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ const RESERVE: Duration = Duration::from_millis(500);
 /// The whole of a stop.
 pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
     let mut phases = Phases::begin(node);
+    let mut exported = false;
     if pool.settled(node)?.is_some() {
         await_other_commands(pool, node)?;
     }
@@ -45,12 +46,13 @@ pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
         phases.end(node, "unmount");
         export(pool, node, &mounts)?;
         phases.end(node, "export");
+        exported = true;
         info!("pool {} is exported: {}", pool.pool, phases.line());
     }
     // Only now that nothing here can write to the disks any more.
     reservation::give_back(node)?;
     restore_tunables(node)?;
-    if phases.line().starts_with("unmount") {
+    if exported {
         pool.call_helper(node, "post-export")?;
     }
     Ok(())

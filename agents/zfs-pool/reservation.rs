@@ -51,6 +51,19 @@ fn noted(node: &Node) -> Option<Note> {
     })
 }
 
+/// For a check before anything is done: can the disks be reserved at all?
+pub fn check_support(pool: &ZfsPool, node: &Node, found: &Found) -> Result<()> {
+    if pool.reservation == Reservation::None {
+        return Ok(());
+    }
+    let disks: BTreeSet<String> = found.leaves.iter().map(|leaf| leaf.disk.clone()).collect();
+    let answers = on_each(node, "asking for reservations of", &disks, |host, disk| {
+        host.reservations(disk)?.keys()?;
+        Ok(())
+    })?;
+    judge(pool, &answers, "cannot be reserved")
+}
+
 /// Takes the disks. `others` says whether keys of other hosts may be preempted: only if the cluster knows them to be away.
 pub fn take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32, others: bool) -> Result<()> {
     if pool.reservation == Reservation::None {

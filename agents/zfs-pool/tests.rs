@@ -221,6 +221,10 @@ fn two_hosts_with_one_hostid_are_refused() {
     let script = machine_last_used_by("n2", 1);
     let why = reason(&script, "start", TANK, Exit::NotInstalled);
     assert!(why.contains("n2") && why.contains("zgenhostid"), "{why}");
+    let told = "name=\"hastor-hostid\" host=\"n1\" value=\"00000001\"\nname=\"hastor-hostid\" host=\"n2\" value=\"00000001\"\n";
+    let script = machine().when_matching(|cmd| cmd.program() == "attrd_updater", Reply::ok(told));
+    let why = reason(&script, "start", TANK, Exit::NotInstalled);
+    assert!(why.contains("n2 has the same hostid"), "{why}");
     let script = machine();
     script.remove("/etc/hostid");
     let why = reason(&script, "start", TANK, Exit::NotInstalled);

@@ -71,7 +71,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Label>> {
         return Ok(None);
     }
     let list = List::unpack(bytes)?;
-    let state = match list.number("state") {
+    let state = match list.u64("state") {
         Some(0) => LabelState::Active,
         Some(1) => LabelState::Exported,
         Some(2) => LabelState::Destroyed,
@@ -80,7 +80,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Label>> {
         _ => LabelState::Other,
     };
     // Spares and caches belong to no pool in particular.
-    let Some(pool) = list.text("name") else {
+    let Some(pool) = list.string("name") else {
         return Ok(None);
     };
     let mut leaves = Vec::new();
@@ -88,7 +88,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Label>> {
         collect(tree, &mut leaves);
     }
     let number = |name: &str| {
-        list.number(name)
+        list.u64(name)
             .with_context(|| format!("a label without {name}"))
     };
     Ok(Some(Label {
@@ -96,11 +96,11 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Label>> {
         pool_guid: number("pool_guid")?,
         state,
         txg: number("txg")?,
-        hostid: list.number("hostid").and_then(|id| u32::try_from(id).ok()),
-        hostname: list.text("hostname").map(str::to_owned),
+        hostid: list.u64("hostid").and_then(|id| u32::try_from(id).ok()),
+        hostname: list.string("hostname").map(str::to_owned),
         vdev_guid: number("guid")?,
         top_guid: number("top_guid")?,
-        vdev_children: list.number("vdev_children"),
+        vdev_children: list.u64("vdev_children"),
         leaves,
     }))
 }
@@ -110,13 +110,13 @@ fn collect(vdev: &List, leaves: &mut Vec<LabelLeaf>) {
     let children = vdev.lists("children");
     if !children.is_empty() {
         children.iter().for_each(|child| collect(child, leaves));
-    } else if let Some(guid) = vdev.number("guid") {
-        let kind = vdev.text("type").unwrap_or_default();
+    } else if let Some(guid) = vdev.u64("guid") {
+        let kind = vdev.string("type").unwrap_or_default();
         // A hole is where a log device was removed; an indirect vdev, any device.
         if kind != "hole" && kind != "indirect" {
             leaves.push(LabelLeaf {
                 guid,
-                path: vdev.text("path").map(str::to_owned),
+                path: vdev.string("path").map(str::to_owned),
             });
         }
     }

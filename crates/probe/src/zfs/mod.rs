@@ -5,7 +5,7 @@ pub mod cache;
 pub mod label;
 pub mod listing;
 pub mod message;
-mod nvlist;
+pub mod nvlist;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -237,8 +237,9 @@ pub fn version(host: &Host) -> Result<Option<String>> {
         .map(|text| text.trim().to_owned()))
 }
 
-/// The longest name of a pool, in bytes: a dataset's may have 255, and an internal one is made of a pool's.
-const LONGEST_NAME: usize = 247;
+/// The longest name of a pool, in bytes: with what ZFS adds for datasets of its own it must fit into 255
+/// (pool_namecheck).
+const LONGEST_NAME: usize = 239;
 
 /// Could a pool have this name? The rules of ZFS (zpool_name_valid, pool_namecheck).
 pub fn check_name(name: &str) -> Result<(), String> {

@@ -171,6 +171,6 @@ proptest::proptest! {
         message::import(&text, &text);
         message::export(&text);
         let _ = label::parse(&bytes);
-        let _ = cache::pools(&bytes);
+        let _ = cache::parse(&bytes);
     }
 }
