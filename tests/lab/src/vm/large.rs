@@ -26,10 +26,11 @@ shift 3
 zpool create -o cachefile=none small "$small"
 zfs create small/data
 zfs create -V 8M small/vol
-zpool export small
 zpool create -o cachefile=none large raidz2 ${@:1:8} raidz2 ${@:9:8} raidz2 ${@:17:8}
 for i in $(seq $file_systems); do zfs create -u large/data$i; done
 for i in $(seq $volumes); do zfs create -s -V 8M large/vol$i; done
+udevadm settle --timeout=300 # It has the new volumes open.
+zpool export small
 zpool export large
 "#;
 
@@ -57,20 +58,22 @@ plain() {
 		sleep 0.05
 	done
 }
-complete() { # The pool's own file system is one more.
+whole() { # The pool's own file system is one more.
 	[ "$(links) $(mounts)" = "$volumes $((file_systems + 1))" ] || { echo "after $1: $(links) links, $(mounts) mounts" >&2; return 1; }
 }
-settle() { # Nothing that the one has left to udev may cost the other.
+settle() { # What one step has left to udev must not cost the next.
 	udevadm settle --timeout=300
 }
 act large validate-all
 for round in $(seq $rounds); do
 	timed plain-start plain
-	complete plain-start
+	whole plain-start
+	settle
 	timed plain-stop zpool export large
 	settle
 	timed agent-start act large start
-	complete agent-start
+	whole agent-start
+	settle
 	timed agent-stop act large stop
 	settle
 done
