@@ -13,12 +13,12 @@ use crate::cluster::{Cluster, RECOVER};
 use crate::control;
 use crate::progress::more;
 
-const AGENT: &str = "/usr/lib/ocf/resource.d/hastor/zfs-pool";
+pub(super) const AGENT: &str = "/usr/lib/ocf/resource.d/hastor/zfs-pool";
 /// Where the writer writes.
 const VOLUME: &str = "/dev/zvol/tank/vol1";
 
 /// Gives every head a hostid of its own, as an administrator does once: a pool's labels name their host by it.
-fn give_hostids(lab: &Guests) -> Result<()> {
+pub(super) fn give_hostids(lab: &Guests) -> Result<()> {
     for (head, number) in lab.plan.heads().iter().zip(1..) {
         let hostid = format!("{number:08x}");
         lab.cluster.output(head, &["zgenhostid", "-f", &hostid])?;
@@ -188,6 +188,9 @@ fn pull_all(lab: &Guests, kind: &str, reason: &str) -> Result<()> {
         "stop failed {:.1} s after the disks were pulled: {failed}",
         since()
     ));
+    if kind == OURS {
+        more(failed_monitor(cluster, &survivor)?);
+    }
     ensure!(
         failed.contains(reason),
         "the stop's reason does not say \"{reason}\": {failed}"
@@ -234,6 +237,19 @@ fn failed_stop(cluster: &Cluster, on: &str) -> Result<String> {
         text("op-status"),
         text("exit-reason")
     ))
+}
+
+/// What the monitor that failed has said: the survivor's log tells, for the history of a node is gone once that is fenced.
+fn failed_monitor(cluster: &Cluster, survivor: &str) -> Result<String> {
+    let log = cluster.log(survivor, "pacemaker")?;
+    let said = |line: &&str| {
+        line.contains("monitor")
+            && (line.contains("pool tank is suspended")
+                || line.contains("pool tank: all of its disks are gone"))
+    };
+    let line = log.lines().find(said);
+    line.map(str::to_owned)
+        .context("no monitor has failed because the pool's disks are gone")
 }
 
 /// Whoever uses the pool is named by a stop that may end nobody; processes are ended by one that may, and what no signal
@@ -415,14 +431,14 @@ fn act(node: &str, action: &str, params: &[&str]) -> Result<String> {
 }
 
 /// Every head notes when it has the pool in its kernel, ten times a second, and starts no process for that.
-struct Watch<'a> {
+pub(super) struct Watch<'a> {
     lab: &'a Guests,
 }
 
 const NOTES: &str = "/run/pool-watch";
 
 impl<'a> Watch<'a> {
-    fn start(lab: &'a Guests) -> Result<Watch<'a>> {
+    pub(super) fn start(lab: &'a Guests) -> Result<Watch<'a>> {
         let script = format!(
             r#"exec >{NOTES} 2>&1 </dev/null
 (
@@ -444,7 +460,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Was it in two kernels at once?
-    fn check(self) -> Result<()> {
+    pub(super) fn check(self) -> Result<()> {
         let mut stays: Vec<(f64, f64, String)> = Vec::new();
         for head in self.lab.plan.heads() {
             let text = super::read(&head, NOTES)?;
@@ -484,7 +500,7 @@ impl<'a> Watch<'a> {
 }
 
 /// The pool's own history: it was imported by a host only after the one before had exported it.
-fn check_history(cluster: &Cluster, holder: &str) -> Result<()> {
+pub(super) fn check_history(cluster: &Cluster, holder: &str) -> Result<()> {
     let history = cluster.output(holder, &["zpool", "history", "-l", "tank"])?;
     let mut last: Option<String> = None;
     for line in history.lines() {

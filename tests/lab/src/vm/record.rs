@@ -40,11 +40,25 @@ const RECIPES: &[Recipe] = &[
             "/proc/spl/kstat/zfs",
             "/proc/self/mountinfo",
             "/proc/swaps",
+            "/proc/sys/kernel/hostname",
             "/sys/module/zfs/version",
             "/sys/module/zfs/parameters",
+            "/sys/module/spl/parameters/spl_hostid",
+            "/sys/class/block",
+            "/sys/class/block/*/dev",
+            "/sys/class/block/*/partition",
+            "/sys/class/block/*/holders",
+            "/sys/class/block/*/slaves",
+            "/sys/class/block/*/dm/uuid",
+            "/sys/class/block/*/loop/backing_file",
+            "/sys/kernel/config/target/core/*/*/udev_path",
+            "/sys/kernel/config/nvmet/subsystems/*/namespaces/*/device_path",
+            "/dev/disk/by-id",
+            "/dev/zvol",
             "/etc/hostid",
             "/etc/zfs/zpool.cache",
-            "/dev/zvol",
+            "/etc/systemd/system/*.target.wants",
+            "/var/lib/nfs/etab",
         ],
         commands: &[
             "zpool list -Hp -o all",
@@ -95,7 +109,8 @@ const RECIPES: &[Recipe] = &[
 ];
 
 /// Copies paths into a directory and packs it. Files of /proc and /sys have no size: they are read to their end, and what
-/// cannot be read is an empty file.
+/// cannot be read is an empty file. A path that leads through links is copied to where it really is, with the link that
+/// its directory may be; those of /proc are another process's by then, and stay as they are.
 const COPY: &str = r#"
 out=$(mktemp -d)
 copy() {
@@ -109,7 +124,14 @@ copy() {
 	elif [ -f "$1" ]; then mkdir -p "$out/root${1%/*}"; timeout 5 cat "$1" >"$out/root$1" 2>/dev/null
 	fi
 }
-while [ "$1" != -- ]; do for path in $1; do copy "$path"; done; shift; done
+follow() {
+	case $1 in /proc/*) copy "$1"; return; esac
+	parent=${1%/*}
+	[ -d "$parent" ] || return
+	[ ! -L "$parent" ] || copy "$parent"
+	copy "$(realpath "$parent")/${1##*/}"
+}
+while [ "$1" != -- ]; do for path in $1; do follow "$path"; done; shift; done
 shift
 mkdir "$out/commands"
 number=1
@@ -186,4 +208,54 @@ fn unpack(archive: &[u8], place: &Path) -> Result<()> {
     }
     ensure!(tar.wait()?.success(), "tar could not unpack the recording");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_through_links_is_read_through_links_of_the_copy() {
+        let place = std::env::temp_dir().join(format!("hastor-lab-record-{}", std::process::id()));
+        let (machine, copied) = (place.join("machine"), place.join("copied"));
+        for directory in ["devices/disk/part", "devices/disk/holders", "class/block"] {
+            fs::create_dir_all(machine.join(directory)).unwrap();
+        }
+        fs::create_dir_all(&copied).unwrap();
+        fs::write(machine.join("devices/disk/dev"), "8:0\n").unwrap();
+        fs::write(machine.join("devices/disk/part/dev"), "8:1\n").unwrap();
+        for (name, target) in [("sda", "disk"), ("sda1", "disk/part")] {
+            let target = format!("../../devices/{target}");
+            std::os::unix::fs::symlink(target, machine.join("class/block").join(name)).unwrap();
+        }
+        let root = machine.to_string_lossy().into_owned();
+        let block = format!("{root}/class/block");
+        let words = [
+            "-c",
+            COPY,
+            "record",
+            &block,
+            &format!("{block}/*/dev"),
+            &format!("{block}/*/holders"),
+            &format!("{block}/*/absent"),
+            "--",
+            "echo said",
+        ];
+        let packed = Command::new("bash").args(words).output().unwrap();
+        assert!(packed.status.success(), "{packed:?}");
+        unpack(&packed.stdout, &copied).unwrap();
+        let read = |path: &str| fs::read_to_string(copied.join(path));
+        let block = format!("root{root}/class/block");
+        assert_eq!(read(&format!("{block}/sda/dev")).unwrap(), "8:0\n");
+        assert_eq!(read(&format!("{block}/sda1/dev")).unwrap(), "8:1\n");
+        assert!(
+            fs::symlink_metadata(copied.join(&block).join("sda1"))
+                .unwrap()
+                .is_symlink()
+        );
+        assert!(copied.join(&block).join("sda/part/dev").exists());
+        assert!(copied.join(&block).join("sda/holders").is_dir());
+        assert_eq!(read("commands/1").unwrap(), "said\n");
+        fs::remove_dir_all(place).unwrap();
+    }
 }

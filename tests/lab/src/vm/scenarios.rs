@@ -9,15 +9,7 @@ use super::writer::{self, Writer};
 use crate::cluster::{Cluster, RECOVER};
 use crate::control;
 use crate::layout::{self, CLIENT, FLOATING};
-use crate::progress::more;
 use crate::room::now;
-
-/// Where peers' agents put their target.
-const TARGET: &str = "iqn.2026-01.example.hastor:tank";
-
-/// Where the client finds the LUN of [`peers_move`].
-const LUN: &str =
-    "/dev/disk/by-path/ip-192.0.2.10:3260-iscsi-iqn.2026-01.example.hastor:tank-lun-1";
 
 /// A head loses its power while it holds a floating address: its BMC is asked, the address moves, the head boots and
 /// comes back.
@@ -101,129 +93,6 @@ pub fn bmc_unreachable(lab: &Guests) -> Result<()> {
     cluster.wait_fenced(&holder, since)?;
     let new = cluster.wait_moved("vip", &holder)?;
     cluster.wait_reachable(FLOATING, &new)
-}
-
-/// A pool on shared disks, a LUN and an address, all by the agents that people use now: moved, then lost with its head,
-/// while a client writes.
-pub fn peers_move(lab: &Guests) -> Result<()> {
-    let cluster = &lab.cluster;
-    let disks = lab.shared_disks(3, "512M")?;
-    let paths: Vec<String> = disks.iter().map(|disk| disk.path()).collect();
-    let create = format!(
-        "set -e
-zpool create -O mountpoint=none -o cachefile=none tank raidz1 {}
-zfs create -V 64M tank/lun1
-zpool export tank",
-        paths.join(" ")
-    );
-    cluster.output("n1", &["sh", "-c", &create])?;
-    // The other head has not seen the partitions that were made behind its back.
-    for path in &paths {
-        cluster.output("n2", &["blockdev", "--rereadpt", path])?;
-    }
-    cluster.load(&peers_stack(cluster))?;
-    let first = cluster.wait_started("lun")?;
-    cluster.output(
-        CLIENT,
-        &[
-            "iscsiadm",
-            "-m",
-            "discovery",
-            "-t",
-            "sendtargets",
-            "-p",
-            FLOATING,
-        ],
-    )?;
-    cluster.output(CLIENT, &["iscsiadm", "-m", "node", "-T", TARGET, "--login"])?;
-    super::storage::wait_for_paths(CLIENT, &[LUN.to_owned()])?;
-    let mut writer = lab.write(LUN, "client")?;
-    writer.wait_for(20)?;
-
-    standby(cluster, &first)?;
-    let second = cluster.wait_moved("lun", &first)?;
-    writer.wait_for(20)?;
-    cluster.admin(&[
-        "crm_attribute",
-        "--node",
-        &first,
-        "--name",
-        "standby",
-        "--delete",
-    ])?;
-    lab.settled()?;
-
-    let cut = cluster.power_off(&second)?;
-    cluster.wait_fenced(&second, cut)?;
-    cluster.wait_moved("lun", &second)?;
-    writer.wait_for(20)?;
-    let report = writer.finish()?;
-    for line in report.to_string().lines() {
-        more(line);
-    }
-    report.check()
-}
-
-fn peers_stack(cluster: &Cluster) -> String {
-    let primitive = |id: &str, kind: &str, parameters: &[(&str, &str)]| {
-        let pairs: String = parameters
-            .iter()
-            .map(|(name, value)| {
-                format!(r#"<nvpair id="{id}-{name}" name="{name}" value="{value}"/>"#)
-            })
-            .collect();
-        let provider = if kind == "vip" { "hastor" } else { "heartbeat" };
-        format!(
-            r#"<primitive id="{id}" class="ocf" provider="{provider}" type="{kind}">
-  <instance_attributes id="{id}-params">{pairs}</instance_attributes>
-  <operations>
-    <op id="{id}-start" name="start" interval="0s" timeout="180s"/>
-    <op id="{id}-stop" name="stop" interval="0s" timeout="180s" on-fail="fence"/>
-    <op id="{id}-monitor" name="monitor" interval="30s" timeout="90s"/>
-  </operations>
-</primitive>"#
-        )
-    };
-    let members = [
-        primitive(
-            "pool",
-            "ZFS",
-            &[("pool", "tank"), ("importargs", "-d /dev/disk/by-id")],
-        ),
-        primitive(
-            "target",
-            "iSCSITarget",
-            &[
-                ("implementation", "lio-t"),
-                ("iqn", TARGET),
-                ("portals", "192.0.2.10:3260"),
-                ("allowed_initiators", "iqn.2026-01.example.hastor:client"),
-            ],
-        ),
-        primitive(
-            "lun",
-            "iSCSILogicalUnit",
-            &[
-                ("implementation", "lio-t"),
-                ("target_iqn", TARGET),
-                ("lun", "1"),
-                ("path", "/dev/zvol/tank/lun1"),
-                ("allowed_initiators", "iqn.2026-01.example.hastor:client"),
-            ],
-        ),
-        primitive(
-            "vip",
-            "vip",
-            &[("ip", FLOATING), ("cidr_netmask", "24"), ("nic", "lan0")],
-        ),
-    ];
-    // The peers' target wants its portal's address to be there, and the client wants the target behind the address.
-    let order = [3, 0, 1, 2];
-    let group: String = order.iter().map(|index| members[*index].as_str()).collect();
-    cluster
-        .cib()
-        .resources(&format!(r#"<group id="stack">{group}</group>"#))
-        .to_xml()
 }
 
 /// A record that was acknowledged is wiped out, and the proof fails: a test of the test.
@@ -490,17 +359,4 @@ fn start_address(cluster: &Cluster) -> Result<String> {
     let node = cluster.wait_started("vip")?;
     cluster.wait_reachable(FLOATING, &node)?;
     Ok(node)
-}
-
-fn standby(cluster: &Cluster, node: &str) -> Result<()> {
-    let words = [
-        "crm_attribute",
-        "--node",
-        node,
-        "--name",
-        "standby",
-        "--update",
-        "on",
-    ];
-    cluster.admin(&words).map(drop)
 }
