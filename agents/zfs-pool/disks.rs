@@ -87,7 +87,8 @@ pub fn noted(node: &Node) -> Vec<String> {
 
 /// Fails if all devices of the pool are gone. ZFS itself notices that only when it has something to write.
 pub fn check_not_all_gone(pool: &ZfsPool, node: &Node) -> Result<()> {
-    let devices = noted(node);
+    let mut devices = noted(node);
+    devices.retain(|device| device.starts_with("/dev/"));
     let is_gone = |device: &String| !node.is_dir(&format!("/sys/class/block/{}", base(device)));
     ensure!(
         devices.is_empty() || !devices.iter().all(is_gone),
@@ -259,7 +260,12 @@ fn candidates(node: &Node, places: &[String]) -> Result<BTreeMap<String, String>
             let Some(device) = node.real_path(&name)? else {
                 continue;
             };
-            if !is_block_device(node, &device) {
+            // Files serve as disks in tests; in /dev there are other things, too.
+            let usable = match device.starts_with("/dev/") {
+                true => is_block_device(node, &device),
+                false => !node.is_dir(&device),
+            };
+            if !usable {
                 continue;
             }
             found.entry(device).or_insert(name);
@@ -285,10 +291,10 @@ fn candidates(node: &Node, places: &[String]) -> Result<BTreeMap<String, String>
     Ok(found)
 }
 
-/// Not loop, RAM, floppy and optical devices, and not a pool's own volumes.
+/// Not RAM, floppy and optical devices, and not a pool's own volumes.
 fn is_block_device(node: &Node, device: &str) -> bool {
     let name = base(device);
-    let odd = ["ram", "fd", "sr", "zd", "zram", "loop"];
+    let odd = ["ram", "fd", "sr", "zd", "zram"];
     !odd.iter().any(|prefix| name.starts_with(prefix))
         && node.is_dir(&format!("/sys/class/block/{name}"))
 }
@@ -327,6 +333,9 @@ fn read(node: &Host, device: &str) -> Result<Option<Label>> {
 
 /// The whole disk of a partition; a whole disk itself.
 pub fn whole_disk(node: &Node, device: &str) -> Result<String> {
+    if !device.starts_with("/dev/") {
+        return Ok(device.to_owned());
+    }
     let name = base(device);
     let class = format!("/sys/class/block/{name}");
     let is_part_of_map = || -> Result<bool> {

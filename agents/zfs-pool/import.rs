@@ -268,7 +268,9 @@ fn may_take(
             );
         }
         Whereabouts::Online(name) => bail!(
-            "pool {} was last used by {before}, and {name} is online: it may have the pool; export it there",
+            "pool {} was last used by {before}, and {name} is online: it may have the pool; export it there, or, if it has not, import it \
+             here with: zpool import -f -N -o cachefile=none {}",
+            pool.pool,
             pool.pool
         ),
         Whereabouts::Unclean(name) => bail!(

@@ -7,7 +7,7 @@ use ocf::testing::{act, conformance};
 use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
-use machine::{corrupt, machine, machine_last_used_by};
+use machine::{corrupt, device_with_label, machine, machine_last_used_by};
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
 
@@ -321,4 +321,25 @@ fn a_pool_that_is_not_consistent_is_not_rewound() {
     corrupt(&script);
     let why = reason(&script, "start", TANK, Exit::Generic);
     assert!(why.contains("put -F into the one-time token"), "{why}");
+}
+
+#[test]
+fn a_pool_on_files_is_found_where_it_is_said_to_be() {
+    let script = machine();
+    for disk in ["sda", "sdb", "sdc"] {
+        script.remove(&format!("/dev/{disk}"));
+        script.remove(&format!("/dev/{disk}1"));
+    }
+    for number in 0..3 {
+        let label = device_with_label(1, number, "n1", 1);
+        script
+            .tree()
+            .write_bytes(&format!("/srv/disk{number}"), &label);
+    }
+    let params = with(&[("devices", "/srv")]);
+    ok(&script, "start", &params);
+    assert!(
+        commands(&script, "zpool import")[0].contains("-d /srv/disk0 -d /srv/disk1 -d /srv/disk2")
+    );
+    ok(&script, "monitor", &params);
 }

@@ -156,7 +156,7 @@ const LISTED: &str = "tank\ttype\tfilesystem\t-\ntank\tmountpoint\t/tank\tdefaul
                       tank/vol\ttype\tvolume\t-\ntank/vol\tvolmode\tdefault\tdefault\n";
 
 /// A device with the list of a label at its place.
-fn device_with_label(state: u64, number: u64, hostname: &str, hostid: u64) -> Vec<u8> {
+pub fn device_with_label(state: u64, number: u64, hostname: &str, hostid: u64) -> Vec<u8> {
     let children: Vec<Vec<u8>> = (0..DISKS.len() as u64)
         .map(|child| {
             list(&[
