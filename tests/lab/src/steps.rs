@@ -76,7 +76,6 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: faults inside", OnGuests(vm::scenarios::inside)),
     ("guests: reservations", OnGuests(vm::scenarios::reservations)),
     ("guests: pool, moves", OnGuests(|lab| vm::pools::moves(lab, 2))),
-    ("guests: pool, served to a client", OnGuests(vm::served::ours)),
     ("guests: pool, power loss", OnGuests(|lab| vm::pools::power_losses(lab, 1))),
     ("guests: pool, all disks pulled", OnGuests(vm::pools::all_pulled)),
     ("guests: pool, in use", OnGuests(vm::pools::in_use)),
@@ -85,6 +84,7 @@ const STEPS: &[(&str, Kind)] = &[
     ("long: 100 pool moves", OnGuests(|lab| vm::pools::moves(lab, 100))),
     ("long: 30 pool power losses", OnGuests(|lab| vm::pools::power_losses(lab, 30))),
     ("long: pool, all disks pulled, the peers' agent", OnGuests(vm::pools::all_pulled_peers)),
+    ("long: pool, served to a client", OnGuests(vm::served::ours)),
     ("long: large pool", OnGuests(vm::large::run)),
     ("long: guests, the peers' stack", OnGuests(vm::served::peers)),
 ];
