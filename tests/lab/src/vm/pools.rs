@@ -247,8 +247,13 @@ fn failed_monitor(cluster: &Cluster, survivor: &str) -> Result<String> {
             && (line.contains("pool tank is suspended")
                 || line.contains("pool tank: all of its disks are gone"))
     };
-    let line = log.lines().find(said);
-    line.map(str::to_owned)
+    let reason = |line: &str| {
+        let (_, rest) = line.split_once("exit-reason=\"")?;
+        Some(format!("monitor failed: {}", rest.split('"').next()?))
+    };
+    log.lines()
+        .filter(said)
+        .find_map(reason)
         .context("no monitor has failed because the pool's disks are gone")
 }
 
