@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid, pipe2};
 
 use super::kill::PATIENCE;
+use super::talk::poll_timeout;
 use crate::{TooSlow, Watch};
 
 /// Does `work` in a child; what it returned.
@@ -103,10 +104,10 @@ fn listen(
             }
         }
         let pause = left.min(watch.every.saturating_sub(asked.elapsed()));
-        // Rounded up: the last part of a millisecond would otherwise be spent without sleep.
-        let millis = pause.as_nanos().div_ceil(1_000_000);
-        let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
-        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
+        match poll(
+            &mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)],
+            poll_timeout(pause),
+        ) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }

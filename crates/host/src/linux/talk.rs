@@ -123,10 +123,7 @@ impl<'a> Talk<'a> {
         .into_iter()
         .flatten()
         .collect();
-        // Rounded up: the last part of a millisecond would otherwise be spent without sleep.
-        let millis = time.as_nanos().div_ceil(1_000_000);
-        let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
-        match poll(&mut polled, timeout) {
+        match poll(&mut polled, poll_timeout(time)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -202,4 +199,11 @@ fn keep_end(bytes: &mut Vec<u8>) {
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// A time for poll(2), in milliseconds, at most about a minute. Rounded up: the last part of a millisecond would otherwise
+/// be spent without sleep.
+pub(super) fn poll_timeout(time: Duration) -> PollTimeout {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
 }

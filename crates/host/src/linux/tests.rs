@@ -9,13 +9,17 @@ use nix::unistd::getpgrp;
 
 use super::*;
 
-/// Runs a command that nobody looks at meanwhile.
-fn linux_exec(cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
-    let watch = Watch {
+/// Runs a command that nobody looks at meanwhile; its end is noticed by `end`.
+fn unwatched(cmd: &Cmd, limit: Duration, end: EndWatch) -> Result<Output, CmdError> {
+    let nobody = Watch {
         every: Duration::MAX,
         go_on: &mut || true,
     };
-    Linux::default().exec(cmd, limit, watch)
+    exec(cmd, limit, nobody, end)
+}
+
+fn linux_exec(cmd: &Cmd, limit: Duration) -> Result<Output, CmdError> {
+    unwatched(cmd, limit, pidfd)
 }
 
 const LONG: Duration = Duration::from_secs(300);
@@ -203,16 +207,7 @@ fn a_listing_too_long_to_keep_is_an_error_but_the_command_finishes() {
 #[test]
 fn a_daemon_that_holds_the_pipes_is_not_waited_for() {
     for watch in [pidfd as EndWatch, |_| None] {
-        let output = exec(
-            &sh("sleep 1000 & echo $!"),
-            LONG,
-            Watch {
-                every: Duration::MAX,
-                go_on: &mut || true,
-            },
-            watch,
-        )
-        .unwrap();
+        let output = unwatched(&sh("sleep 1000 & echo $!"), LONG, watch).unwrap();
         assert!(!is_dead(&output.stdout), "the daemon may live on");
         assert!(run(&sh(&format!("kill -KILL {}", output.stdout))).success());
     }
@@ -221,16 +216,7 @@ fn a_daemon_that_holds_the_pipes_is_not_waited_for() {
 #[test]
 fn a_command_that_closes_its_output_is_still_waited_for() {
     for watch in [pidfd as EndWatch, |_| None] {
-        let output = exec(
-            &sh("exec >&- 2>&-; sleep 0.2; exit 4"),
-            LONG,
-            Watch {
-                every: Duration::MAX,
-                go_on: &mut || true,
-            },
-            watch,
-        )
-        .unwrap();
+        let output = unwatched(&sh("exec >&- 2>&-; sleep 0.2; exit 4"), LONG, watch).unwrap();
         assert_eq!(output.status, Status::Exited(4));
     }
 }
@@ -239,15 +225,7 @@ fn a_command_that_closes_its_output_is_still_waited_for() {
 fn a_command_that_takes_too_long_is_killed() {
     for watch in [pidfd as EndWatch, |_| None] {
         let started = Instant::now();
-        let result = exec(
-            &Cmd::new("sleep").arg(1000),
-            SHORT,
-            Watch {
-                every: Duration::MAX,
-                go_on: &mut || true,
-            },
-            watch,
-        );
+        let result = unwatched(&Cmd::new("sleep").arg(1000), SHORT, watch);
         assert!(is_timeout(&result), "{result:?}");
         assert!(started.elapsed() >= SHORT);
         assert!(started.elapsed() < LONG);
