@@ -144,6 +144,31 @@ impl Cib {
     }
 }
 
+/// A resource of storage agents as XML, with time enough for emulated nodes; `monitor` is interval and timeout.
+pub fn primitive(
+    id: &str,
+    provider: &str,
+    kind: &str,
+    parameters: &[(&str, &str)],
+    monitor: (&str, &str),
+) -> String {
+    let pairs: String = parameters
+        .iter()
+        .map(|(name, value)| format!(r#"<nvpair id="{id}-{name}" name="{name}" value="{value}"/>"#))
+        .collect();
+    let (interval, timeout) = monitor;
+    format!(
+        r#"<primitive id="{id}" class="ocf" provider="{provider}" type="{kind}">
+  <instance_attributes id="{id}-params">{pairs}</instance_attributes>
+  <operations>
+    <op id="{id}-start" name="start" interval="0s" timeout="180s"/>
+    <op id="{id}-stop" name="stop" interval="0s" timeout="180s" on-fail="fence"/>
+    <op id="{id}-monitor" name="monitor" interval="{interval}" timeout="{timeout}"/>
+  </operations>
+</primitive>"#
+    )
+}
+
 /// One device for all nodes: the machine room itself.
 fn by_the_room(nodes: &[String]) -> String {
     let hosts = nodes.join(" ");

@@ -9,6 +9,7 @@ use super::exec;
 use super::guests::Guests;
 use super::storage::Disk;
 use super::writer::{self, Writer};
+use crate::cib::primitive;
 use crate::cluster::{Cluster, RECOVER};
 use crate::control;
 use crate::progress::more;
@@ -45,20 +46,8 @@ zpool export tank",
 }
 
 /// A cluster whose nodes are fenced by their BMCs, with the pool.
-fn with_pool(cluster: &Cluster, kind: &str, more: &str) -> String {
-    let resources = format!(
-        r#"
-      <primitive id="pool" class="ocf" {kind}>
-        <instance_attributes id="pool-params">
-          <nvpair id="pool-pool" name="pool" value="tank"/>{more}
-        </instance_attributes>
-        <operations>
-          <op id="pool-start" name="start" interval="0s" timeout="180s"/>
-          <op id="pool-stop" name="stop" interval="0s" timeout="180s" on-fail="fence"/>
-          <op id="pool-monitor" name="monitor" interval="10s" timeout="60s"/>
-        </operations>
-      </primitive>"#
-    );
+fn with_pool(cluster: &Cluster, (provider, kind): (&str, &str)) -> String {
+    let resources = primitive("pool", provider, kind, &[("pool", "tank")], ("10s", "60s"));
     cluster
         .cib()
         .fenced_by_bmcs(None)
@@ -66,8 +55,9 @@ fn with_pool(cluster: &Cluster, kind: &str, more: &str) -> String {
         .to_xml()
 }
 
-const OURS: &str = r#"provider="hastor" type="zfs-pool""#;
-const PEERS: &str = r#"provider="heartbeat" type="ZFS""#;
+/// Provider and type of the agents that are compared.
+const OURS: (&str, &str) = ("hastor", "zfs-pool");
+const PEERS: (&str, &str) = ("heartbeat", "ZFS");
 
 /// The pool goes from head to head, so many times, each time while the writer writes to its volume: the stop ends the
 /// writer, and on the other head everything is there that it had acknowledged.
@@ -75,7 +65,7 @@ pub fn moves(lab: &Guests, count: usize) -> Result<()> {
     let cluster = &lab.cluster;
     make_pool(lab)?;
     let watch = Watch::start(lab)?;
-    cluster.load(&with_pool(cluster, OURS, ""))?;
+    cluster.load(&with_pool(cluster, OURS))?;
     let mut holder = cluster.wait_started("pool")?;
     let begin = Instant::now();
     let (mut records, mut longest) = (0, 0.0_f64);
@@ -116,7 +106,7 @@ pub fn moves(lab: &Guests, count: usize) -> Result<()> {
 pub fn power_losses(lab: &Guests, count: usize) -> Result<()> {
     let cluster = &lab.cluster;
     make_pool(lab)?;
-    cluster.load(&with_pool(cluster, OURS, ""))?;
+    cluster.load(&with_pool(cluster, OURS))?;
     let mut holder = cluster.wait_started("pool")?;
     let mut records = 0;
     for number in 1..=count {
@@ -158,7 +148,7 @@ pub fn all_pulled_peers(lab: &Guests) -> Result<()> {
     pull_all(lab, PEERS, "")
 }
 
-fn pull_all(lab: &Guests, kind: &str, reason: &str) -> Result<()> {
+fn pull_all(lab: &Guests, kind: (&str, &str), reason: &str) -> Result<()> {
     let cluster = &lab.cluster;
     let disks = make_pool(lab)?;
     if kind == PEERS {
@@ -166,7 +156,7 @@ fn pull_all(lab: &Guests, kind: &str, reason: &str) -> Result<()> {
             cluster.output("n2", &["blockdev", "--rereadpt", &disk.path()])?;
         }
     }
-    cluster.load(&with_pool(cluster, kind, ""))?;
+    cluster.load(&with_pool(cluster, kind))?;
     let holder = cluster.wait_started("pool")?;
     let mut writer = Writer::start(&holder, VOLUME, "pulled")?;
     writer.wait_for(20)?;

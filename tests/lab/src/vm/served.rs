@@ -7,6 +7,7 @@ use super::guests::Guests;
 use super::pools::{self, Watch};
 use super::storage::{Disk, wait_for_paths};
 use super::writer::Writer;
+use crate::cib::primitive;
 use crate::cluster::Cluster;
 use crate::layout::{CLIENT, FLOATING};
 use crate::progress::more;
@@ -21,15 +22,15 @@ const INITIATOR: &str = "iqn.2026-01.example.hastor:client";
 const LUN: &str =
     "/dev/disk/by-path/ip-192.0.2.10:3260-iscsi-iqn.2026-01.example.hastor:tank-lun-1";
 
-/// Parameters of a primitive, by their names.
-type Parameters<'a> = &'a [(&'a str, &'a str)];
+/// Interval and timeout of all monitors.
+const MONITOR: (&str, &str) = ("30s", "90s");
 
 /// Our agent has the pool: moved to and fro, then lost with its head, while a client writes; never in two kernels at once.
 pub fn ours(lab: &Guests) -> Result<()> {
     pools::give_hostids(lab)?;
     make_pool(lab)?;
     let watch = Watch::start(lab)?;
-    let pool = primitive("pool", "hastor", "zfs-pool", &[("pool", "tank")]);
+    let pool = primitive("pool", "hastor", "zfs-pool", &[("pool", "tank")], MONITOR);
     let mut served = Served::begin(lab, &pool)?;
     served.move_away()?;
     served.move_away()?;
@@ -47,7 +48,7 @@ pub fn peers(lab: &Guests) -> Result<()> {
             .output("n2", &["blockdev", "--rereadpt", &disk.path()])?;
     }
     let parameters = [("pool", "tank"), ("importargs", "-d /dev/disk/by-id")];
-    let pool = primitive("pool", "heartbeat", "ZFS", &parameters);
+    let pool = primitive("pool", "heartbeat", "ZFS", &parameters, MONITOR);
     let mut served = Served::begin(lab, &pool)?;
     served.move_away()?;
     served.lose_head()
@@ -137,6 +138,7 @@ fn stack(cluster: &Cluster, pool: &str) -> String {
         "hastor",
         "vip",
         &[("ip", FLOATING), ("cidr_netmask", "24"), ("nic", "lan0")],
+        MONITOR,
     );
     let target = primitive(
         "target",
@@ -148,6 +150,7 @@ fn stack(cluster: &Cluster, pool: &str) -> String {
             ("portals", "192.0.2.10:3260"),
             ("allowed_initiators", INITIATOR),
         ],
+        MONITOR,
     );
     let lun = primitive(
         "lun",
@@ -160,25 +163,9 @@ fn stack(cluster: &Cluster, pool: &str) -> String {
             ("path", "/dev/zvol/tank/lun1"),
             ("allowed_initiators", INITIATOR),
         ],
+        MONITOR,
     );
     // The peers' target wants its portal's address to be there, and the client wants the target behind the address.
     let group = format!(r#"<group id="stack">{vip}{pool}{target}{lun}</group>"#);
     cluster.cib().resources(&group).to_xml()
-}
-
-fn primitive(id: &str, provider: &str, kind: &str, parameters: Parameters) -> String {
-    let pairs: String = parameters
-        .iter()
-        .map(|(name, value)| format!(r#"<nvpair id="{id}-{name}" name="{name}" value="{value}"/>"#))
-        .collect();
-    format!(
-        r#"<primitive id="{id}" class="ocf" provider="{provider}" type="{kind}">
-  <instance_attributes id="{id}-params">{pairs}</instance_attributes>
-  <operations>
-    <op id="{id}-start" name="start" interval="0s" timeout="180s"/>
-    <op id="{id}-stop" name="stop" interval="0s" timeout="180s" on-fail="fence"/>
-    <op id="{id}-monitor" name="monitor" interval="30s" timeout="90s"/>
-  </operations>
-</primitive>"#
-    )
 }
