@@ -32,26 +32,19 @@ pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>>
 /// Waits until a transaction group that was not on disk at the beginning is. An idle pool writes one every
 /// zfs_txg_timeout seconds, by default 5.
 fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
-    let newest = || -> Result<Option<(u64, u64)>> {
+    // None where the module keeps no list.
+    let last_done = || -> Result<Option<u64>> {
         let txgs = zfs::txgs(node, &pool.pool)?;
-        let done = txgs
-            .iter()
-            .filter(|txg| txg.phase == zfs::Phase::Committed)
-            .map(|txg| txg.number)
-            .max();
-        Ok(txgs
-            .iter()
-            .map(|txg| txg.number)
-            .max()
-            .map(|last| (done.unwrap_or(0), last)))
+        let done = txgs.iter().filter(|txg| txg.phase == zfs::Phase::Committed);
+        Ok((!txgs.is_empty()).then(|| done.map(|txg| txg.number).max().unwrap_or(0)))
     };
-    let Some((begun, _)) = newest()? else {
+    let Some(begun) = last_done()? else {
         return Ok(Some("the module's parameter zfs_txg_history is 0, so it cannot be seen whether the pool still writes".into()));
     };
     let started = node.now();
     loop {
-        match newest()? {
-            Some((done, _)) if done > begun => return Ok(None),
+        match last_done()? {
+            Some(done) if done > begun => return Ok(None),
             Some(_) => {}
             None => bail!(
                 "pool {}: the list of its transaction groups has gone",
@@ -59,10 +52,7 @@ fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
             ),
         }
         if let Some(PoolState::Suspended) = zfs::state(node, &pool.pool)? {
-            bail!(
-                "pool {} is suspended: its disks do not answer, and all writes wait",
-                pool.pool
-            );
+            bail!(pool.suspended());
         }
         if node.time_left() <= Duration::from_millis(500) {
             bail!(

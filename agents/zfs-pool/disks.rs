@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ocf::prelude::*;
 use probe::zfs::label::{self, Label, LabelState};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::pool::ZfsPool;
 
@@ -102,27 +104,17 @@ pub fn check_not_all_gone(pool: &ZfsPool, node: &Node) -> Result<()> {
 /// Reads from every device. What is wrong with some of them; an error if none answers.
 pub fn check_answers(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
     let devices = noted(node);
-    let read = |host: &Host, device: &String| {
-        host.read_at(device, 0, 4096)
-            .err()
-            .map(|error| format!("{error:#}"))
-    };
-    let together = node.apart("reading from the pool's disks", TOGETHER, |host| {
-        Ok(devices
-            .iter()
-            .filter_map(|device| read(host, device))
-            .collect::<Vec<String>>())
-    });
-    let failed = together.unwrap_or_else(|error| {
-        debug!("{error:#}; one by one");
-        let alone = |device: &String| {
-            node.apart(&format!("reading from {device}"), ALONE, |host| {
-                Ok(read(host, device))
-            })
-            .unwrap_or_else(|error| Some(format!("{error:#}")))
-        };
-        devices.iter().filter_map(alone).collect()
-    });
+    let answers = on_each(
+        node,
+        "reading from",
+        &devices,
+        (TOGETHER, ALONE),
+        |host, device| host.read_at(device, 0, 4096).map(drop),
+    );
+    let failed: Vec<String> = answers
+        .into_iter()
+        .filter_map(|(_, answer)| answer.err())
+        .collect();
     ensure!(
         failed.is_empty() || failed.len() < devices.len(),
         "pool {}: none of its {} disks answers: {}",
@@ -301,24 +293,51 @@ fn is_block_device(node: &Node, device: &str) -> bool {
 
 /// The labels of these devices. One that cannot be read counts as having none: it may be the broken disk of a mirror.
 fn labels(node: &Node, devices: &[String]) -> Vec<(String, Label)> {
-    let together = node.apart("reading the disks' labels", TOGETHER, |host| {
-        let read = |device: &String| Some((device.clone(), read(host, device).ok()??));
-        Ok(devices.iter().filter_map(read).collect::<Vec<_>>())
+    let answers = on_each(
+        node,
+        "reading the label of",
+        devices,
+        (TOGETHER, ALONE),
+        read,
+    );
+    let label = |(device, answer): (String, Result<Option<Label>, String>)| match answer {
+        Ok(label) => Some((device, label?)),
+        Err(error) => {
+            debug!("{error}");
+            None
+        }
+    };
+    answers.into_iter().filter_map(label).collect()
+}
+
+/// Does something with each disk, in a process of its own: a disk that is dead may never answer. With all of them together
+/// first; if that takes too long, one by one, so that one that hangs does not hide the others.
+pub fn on_each<T: Serialize + DeserializeOwned>(
+    node: &Node,
+    what: &str,
+    disks: &[String],
+    (together, alone): (Duration, Duration),
+    action: impl Fn(&Host, &str) -> Result<T>,
+) -> Vec<(String, Result<T, String>)> {
+    if disks.is_empty() {
+        return Vec::new();
+    }
+    let on = |host: &Host, disk: &str| action(host, disk).map_err(|error| format!("{error:#}"));
+    let all = node.apart(&format!("{what} {} disks", disks.len()), together, |host| {
+        Ok(disks.iter().map(|disk| on(host, disk)).collect::<Vec<_>>())
     });
-    together.unwrap_or_else(|error| {
-        // One that hangs must not hide the others.
-        warn!("{error:#}; reading them one by one");
-        let alone = |device: &String| {
-            let label = node.apart(&format!("reading the label of {device}"), ALONE, |host| {
-                read(host, device)
-            });
-            Some((
-                device.clone(),
-                label.inspect_err(|error| warn!("{error:#}")).ok()??,
-            ))
+    let answers = all.unwrap_or_else(|error| {
+        warn!("{error:#}; going on one by one");
+        let one = |disk: &String| {
+            node.apart(&format!("{what} {disk}"), alone, |host| Ok(on(host, disk)))
+                .unwrap_or_else(|error| {
+                    warn!("{error:#}");
+                    Err(format!("{error:#}"))
+                })
         };
-        devices.iter().filter_map(alone).collect()
-    })
+        disks.iter().map(one).collect()
+    });
+    disks.iter().cloned().zip(answers).collect()
 }
 
 fn read(node: &Host, device: &str) -> Result<Option<Label>> {

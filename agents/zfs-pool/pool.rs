@@ -245,10 +245,7 @@ impl Agent for ZfsPool {
         let degraded = match &state {
             PoolState::Online => None,
             PoolState::Degraded => Some("it works, but a disk is missing or broken".to_owned()),
-            PoolState::Suspended => bail!(
-                "pool {} is suspended: its disks do not answer, and all writes wait",
-                self.pool
-            ),
+            PoolState::Suspended => bail!(self.suspended()),
             state => bail!("pool {} is {state}, expected ONLINE or DEGRADED", self.pool),
         };
         self.check_identity(node)?;
@@ -305,6 +302,14 @@ impl ZfsPool {
                 state => return Ok(state),
             }
         }
+    }
+
+    /// Why a pool that ZFS has suspended does not run.
+    pub fn suspended(&self) -> String {
+        format!(
+            "pool {} is suspended: its disks do not answer, and all writes wait",
+            self.pool
+        )
     }
 
     /// Is it the pool that is meant, and not another of the same name?

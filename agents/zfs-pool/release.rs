@@ -3,6 +3,7 @@
 //! A pool that ZFS has suspended cannot be exported: the export would wait, with the lock that all ZFS commands need, for
 //! disks that are gone. Then stop fails at once, and the cluster fences this node.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -238,6 +239,7 @@ struct Eviction<'a> {
     node: &'a Node<'a>,
     /// What was mounted at the beginning: whoever is below that uses it still.
     mounts: &'a [Mount],
+    scope: OnceCell<Scope>,
     begun: std::time::Instant,
     /// Processes that were asked to end.
     asked: BTreeMap<i32, std::time::Instant>,
@@ -249,6 +251,7 @@ impl<'a> Eviction<'a> {
             pool,
             node,
             mounts,
+            scope: OnceCell::new(),
             begun: node.now(),
             asked: BTreeMap::new(),
         }
@@ -283,14 +286,14 @@ impl<'a> Eviction<'a> {
     }
 
     fn users(&self) -> Result<Vec<User>> {
-        users::find(self.node, &self.scope()?)
+        users::find(self.node, self.scope()?)
     }
 
     /// Does a process use it in another mount namespace, now that it is unmounted here?
     fn is_used_elsewhere(&self) -> Result<bool> {
         let scope = self.scope()?;
-        Ok(users::is_kept_elsewhere(self.node, &scope)?
-            && users::find(self.node, &scope)?
+        Ok(users::is_kept_elsewhere(self.node, scope)?
+            && users::find(self.node, scope)?
                 .iter()
                 .any(|user| matches!(user, User::Process { .. })))
     }
@@ -303,9 +306,14 @@ impl<'a> Eviction<'a> {
             .any(|user| !matches!(user, User::NfsExport { .. })))
     }
 
-    fn scope(&self) -> Result<Scope> {
+    /// What is used. Found out once: to learn whose volume a device is, each is opened.
+    fn scope(&self) -> Result<&Scope> {
+        if let Some(scope) = self.scope.get() {
+            return Ok(scope);
+        }
         let devices = datasets::volume_devices(self.node, self.pool)?;
-        Scope::new(self.node, &self.pool.pool, self.mounts.to_vec(), &devices)
+        let scope = Scope::new(self.node, &self.pool.pool, self.mounts.to_vec(), &devices)?;
+        Ok(self.scope.get_or_init(|| scope))
     }
 
     /// Makes one user leave; false if that cannot be done from here.

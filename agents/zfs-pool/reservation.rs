@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use host::PrKind as Kind;
 use ocf::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use crate::disks::Found;
+use crate::disks::{Found, on_each};
 use crate::pool::ZfsPool;
 use crate::values::Reservation;
 
 /// The hint that a start leaves before it registers: the key, and the disks one a line.
 const NOTE: &str = "reservation";
-/// How long the disks may take to answer, all together.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the disks may take to answer: all together, and each alone.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(2));
 /// The first half of every key that this agent makes ("Hast"); the second is the node's hostid.
 const KEYS: u64 = 0x4861_7374 << 32;
 
@@ -29,12 +28,8 @@ struct Note {
     disks: Vec<String>,
 }
 
-/// What one disk answered.
-#[derive(Serialize, Deserialize)]
-struct Answer {
-    disk: String,
-    failed: Option<String>,
-}
+/// What each disk answered.
+type Answers = Vec<(String, Result<(), String>)>;
 
 /// Is there something to be released?
 pub fn is_noted(node: &Node) -> bool {
@@ -51,16 +46,27 @@ fn noted(node: &Node) -> Option<Note> {
     })
 }
 
+/// The disks that take reservations, each once.
+fn whole(found: &Found) -> Vec<String> {
+    let disks: BTreeSet<&String> = found.leaves.iter().map(|leaf| &leaf.disk).collect();
+    disks.into_iter().cloned().collect()
+}
+
 /// For a check before anything is done: can the disks be reserved at all?
 pub fn check_support(pool: &ZfsPool, node: &Node, found: &Found) -> Result<()> {
     if pool.reservation == Reservation::None {
         return Ok(());
     }
-    let disks: BTreeSet<String> = found.leaves.iter().map(|leaf| leaf.disk.clone()).collect();
-    let answers = on_each(node, "asking for reservations of", &disks, |host, disk| {
-        host.reservations(disk)?.keys()?;
-        Ok(())
-    })?;
+    let answers = on_each(
+        node,
+        "asking for reservations of",
+        &whole(found),
+        PATIENCE,
+        |host, disk| {
+            host.reservations(disk)?.keys()?;
+            Ok(())
+        },
+    );
     judge(pool, &answers, "cannot be reserved")
 }
 
@@ -70,14 +76,13 @@ pub fn take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32, others: boo
         return Ok(());
     }
     let key = KEYS | u64::from(hostid);
-    let disks: BTreeSet<String> = found.leaves.iter().map(|leaf| leaf.disk.clone()).collect();
+    let disks = whole(found);
     // Before anything is taken: stop must know what to give back.
-    let lines: Vec<&str> = disks.iter().map(String::as_str).collect();
-    node.set_hint(NOTE, &format!("{key:016x}\n{}\n", lines.join("\n")))
+    node.set_hint(NOTE, &format!("{key:016x}\n{}\n", disks.join("\n")))
         .context("not reserving disks without a note of it")?;
-    let answers = on_each(node, "reserving", &disks, |host, disk| {
+    let answers = on_each(node, "reserving", &disks, PATIENCE, |host, disk| {
         hold(host, disk, key, others)
-    })?;
+    });
     judge(pool, &answers, "cannot be reserved")?;
     info!("reserved {} disks with the key {key:#018x}", disks.len());
     Ok(())
@@ -123,7 +128,8 @@ pub fn check(pool: &ZfsPool, node: &Node) -> Result<()> {
     let answers = on_each(
         node,
         "looking at reservations",
-        &disks.into_iter().collect(),
+        &disks,
+        PATIENCE,
         |host, disk| {
             let reservations = host.reservations(disk)?;
             let keys = reservations.keys()?;
@@ -139,7 +145,7 @@ pub fn check(pool: &ZfsPool, node: &Node) -> Result<()> {
                 None => bail!("it is not reserved"),
             }
         },
-    )?;
+    );
     judge(pool, &answers, "is not held")
 }
 
@@ -148,63 +154,30 @@ pub fn give_back(node: &Node) -> Result<()> {
     let Some(Note { key, disks }) = noted(node) else {
         return Ok(());
     };
-    let answers = on_each(
-        node,
-        "releasing",
-        &disks.into_iter().collect(),
-        |host, disk| {
-            let reservations = host.reservations(disk)?;
-            if !reservations.keys()?.contains(&key) {
-                return Ok(());
-            }
-            if let Some((_, kind)) = reservations.holder()?.filter(|(holder, _)| *holder == key) {
-                reservations.release(key, kind)?;
-            }
-            reservations.register(key, 0, false)?;
-            Ok(())
-        },
-    )?;
-    for Answer { disk, failed } in answers {
-        if let Some(why) = failed {
+    let answers = on_each(node, "releasing", &disks, PATIENCE, |host, disk| {
+        let reservations = host.reservations(disk)?;
+        if !reservations.keys()?.contains(&key) {
+            return Ok(());
+        }
+        if let Some((_, kind)) = reservations.holder()?.filter(|(holder, _)| *holder == key) {
+            reservations.release(key, kind)?;
+        }
+        reservations.register(key, 0, false)?;
+        Ok(())
+    });
+    for (disk, answer) in answers {
+        if let Err(why) = answer {
             warn!("{disk} keeps our registration, which a takeover will preempt: {why}");
         }
     }
     node.set_hint(NOTE, "")
 }
 
-/// Carries out something on each disk, in a process of its own: a disk that is dead may never answer.
-fn on_each(
-    node: &Node,
-    what: &str,
-    disks: &BTreeSet<String>,
-    action: impl Fn(&Host, &str) -> Result<()>,
-) -> Result<Vec<Answer>> {
-    let on = |host: &Host, disk: &String| Answer {
-        disk: disk.clone(),
-        failed: action(host, disk).err().map(|error| format!("{error:#}")),
-    };
-    let together = node.apart(&format!("{what} {} disks", disks.len()), PATIENCE, |host| {
-        Ok(disks.iter().map(|disk| on(host, disk)).collect::<Vec<_>>())
-    });
-    together.or_else(|error| {
-        debug!("{error:#}; one by one");
-        let limit = PATIENCE / 10;
-        let alone = |disk: &String| {
-            node.apart(&format!("{what} {disk}"), limit, |host| Ok(on(host, disk)))
-                .unwrap_or_else(|error| Answer {
-                    disk: disk.clone(),
-                    failed: Some(format!("{error:#}")),
-                })
-        };
-        Ok(disks.iter().map(alone).collect())
-    })
-}
-
 /// Fails if more disks failed than may be missing.
-fn judge(pool: &ZfsPool, answers: &[Answer], what: &str) -> Result<()> {
+fn judge(pool: &ZfsPool, answers: &Answers, what: &str) -> Result<()> {
     let failed: Vec<(&str, &str)> = answers
         .iter()
-        .filter_map(|answer| Some((answer.disk.as_str(), answer.failed.as_deref()?)))
+        .filter_map(|(disk, answer)| Some((disk.as_str(), answer.as_ref().err()?.as_str())))
         .collect();
     let Some((disk, why)) = failed.first() else {
         return Ok(());
