@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use ocf::prelude::*;
 use probe::zfs::label::{self, Label, LabelState};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::pool::ZfsPool;
 
@@ -104,8 +102,7 @@ pub fn check_not_all_gone(pool: &ZfsPool, node: &Node) -> Result<()> {
 /// Reads from every device. What is wrong with some of them; an error if none answers.
 pub fn check_answers(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
     let devices = noted(node);
-    let answers = on_each(
-        node,
+    let answers = node.on_each(
         "reading from",
         &devices,
         (TOGETHER, ALONE),
@@ -293,13 +290,7 @@ fn is_block_device(node: &Node, device: &str) -> bool {
 
 /// The labels of these devices. One that cannot be read counts as having none: it may be the broken disk of a mirror.
 fn labels(node: &Node, devices: &[String]) -> Vec<(String, Label)> {
-    let answers = on_each(
-        node,
-        "reading the label of",
-        devices,
-        (TOGETHER, ALONE),
-        read,
-    );
+    let answers = node.on_each("reading the label of", devices, (TOGETHER, ALONE), read);
     let label = |(device, answer): (String, Result<Option<Label>, String>)| match answer {
         Ok(label) => Some((device, label?)),
         Err(error) => {
@@ -308,36 +299,6 @@ fn labels(node: &Node, devices: &[String]) -> Vec<(String, Label)> {
         }
     };
     answers.into_iter().filter_map(label).collect()
-}
-
-/// Does something with each disk, in a process of its own: a disk that is dead may never answer. With all of them together
-/// first; if that takes too long, one by one, so that one that hangs does not hide the others.
-pub fn on_each<T: Serialize + DeserializeOwned>(
-    node: &Node,
-    what: &str,
-    disks: &[String],
-    (together, alone): (Duration, Duration),
-    action: impl Fn(&Host, &str) -> Result<T>,
-) -> Vec<(String, Result<T, String>)> {
-    if disks.is_empty() {
-        return Vec::new();
-    }
-    let on = |host: &Host, disk: &str| action(host, disk).map_err(|error| format!("{error:#}"));
-    let all = node.apart(&format!("{what} {} disks", disks.len()), together, |host| {
-        Ok(disks.iter().map(|disk| on(host, disk)).collect::<Vec<_>>())
-    });
-    let answers = all.unwrap_or_else(|error| {
-        warn!("{error:#}; going on one by one");
-        let one = |disk: &String| {
-            node.apart(&format!("{what} {disk}"), alone, |host| Ok(on(host, disk)))
-                .unwrap_or_else(|error| {
-                    warn!("{error:#}");
-                    Err(format!("{error:#}"))
-                })
-        };
-        disks.iter().map(one).collect()
-    });
-    disks.iter().cloned().zip(answers).collect()
 }
 
 fn read(node: &Host, device: &str) -> Result<Option<Label>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use host::PrKind as Kind;
 use ocf::prelude::*;
 
-use crate::disks::{Found, on_each};
+use crate::disks::Found;
 use crate::pool::ZfsPool;
 use crate::values::Reservation;
 
@@ -57,8 +57,7 @@ pub fn check_support(pool: &ZfsPool, node: &Node, found: &Found) -> Result<()> {
     if pool.reservation == Reservation::None {
         return Ok(());
     }
-    let answers = on_each(
-        node,
+    let answers = node.on_each(
         "asking for reservations of",
         &whole(found),
         PATIENCE,
@@ -80,7 +79,7 @@ pub fn take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32, others: boo
     // Before anything is taken: stop must know what to give back.
     node.set_hint(NOTE, &format!("{key:016x}\n{}\n", disks.join("\n")))
         .context("not reserving disks without a note of it")?;
-    let answers = on_each(node, "reserving", &disks, PATIENCE, |host, disk| {
+    let answers = node.on_each("reserving", &disks, PATIENCE, |host, disk| {
         hold(host, disk, key, others)
     });
     judge(pool, &answers, "cannot be reserved")?;
@@ -125,27 +124,21 @@ pub fn check(pool: &ZfsPool, node: &Node) -> Result<()> {
     else {
         return Ok(());
     };
-    let answers = on_each(
-        node,
-        "looking at reservations",
-        &disks,
-        PATIENCE,
-        |host, disk| {
-            let reservations = host.reservations(disk)?;
-            let keys = reservations.keys()?;
-            ensure!(
-                keys.contains(&key),
-                "our key {key:#018x} is gone: another host has taken it"
-            );
-            match reservations.holder()? {
-                Some((holder, Kind::WriteExclusiveRegistrantsOnly)) if holder == key => Ok(()),
-                Some((holder, kind)) => {
-                    bail!("held by {holder:#018x} ({kind:?}), expected {key:#018x}")
-                }
-                None => bail!("it is not reserved"),
+    let answers = node.on_each("looking at reservations", &disks, PATIENCE, |host, disk| {
+        let reservations = host.reservations(disk)?;
+        let keys = reservations.keys()?;
+        ensure!(
+            keys.contains(&key),
+            "our key {key:#018x} is gone: another host has taken it"
+        );
+        match reservations.holder()? {
+            Some((holder, Kind::WriteExclusiveRegistrantsOnly)) if holder == key => Ok(()),
+            Some((holder, kind)) => {
+                bail!("held by {holder:#018x} ({kind:?}), expected {key:#018x}")
             }
-        },
-    );
+            None => bail!("it is not reserved"),
+        }
+    });
     judge(pool, &answers, "is not held")
 }
 
@@ -154,7 +147,7 @@ pub fn give_back(node: &Node) -> Result<()> {
     let Some(Note { key, disks }) = noted(node) else {
         return Ok(());
     };
-    let answers = on_each(node, "releasing", &disks, PATIENCE, |host, disk| {
+    let answers = node.on_each("releasing", &disks, PATIENCE, |host, disk| {
         let reservations = host.reservations(disk)?;
         if !reservations.keys()?.contains(&key) {
             return Ok(());

@@ -69,4 +69,41 @@ impl Host {
             Err(reason) => bail!(reason),
         }
     }
+
+    /// Does something with each device, in a process of its own. With all of them together first, for at most `together`;
+    /// if that takes too long, one by one, each for at most `alone`, so that one that hangs does not hide the others.
+    pub fn on_each<T: Serialize + DeserializeOwned>(
+        &self,
+        what: &str,
+        devices: &[String],
+        (together, alone): (Duration, Duration),
+        action: impl Fn(&Host, &str) -> Result<T>,
+    ) -> Vec<(String, Result<T, String>)> {
+        if devices.is_empty() {
+            return Vec::new();
+        }
+        let on =
+            |host: &Host, device: &str| action(host, device).map_err(|error| format!("{error:#}"));
+        let what_all = format!("{what} {} devices", devices.len());
+        let all = self.apart(&what_all, together, |host| {
+            Ok(devices
+                .iter()
+                .map(|device| on(host, device))
+                .collect::<Vec<_>>())
+        });
+        let answers = all.unwrap_or_else(|error| {
+            log::warn!("{error:#}; going on one by one");
+            let one = |device: &String| {
+                self.apart(&format!("{what} {device}"), alone, |host| {
+                    Ok(on(host, device))
+                })
+                .unwrap_or_else(|error| {
+                    log::warn!("{error:#}");
+                    Err(format!("{error:#}"))
+                })
+            };
+            devices.iter().map(one).collect()
+        });
+        devices.iter().cloned().zip(answers).collect()
+    }
 }

@@ -81,7 +81,16 @@ impl Host {
     /// Where a symbolic link points, or None if there is no such link.
     pub fn link_target(&self, path: &str) -> Result<Option<String>> {
         match fs::read_link(self.at(path)) {
-            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Ok(target) => {
+                let inside = match self.root.as_path() != Path::new("/") {
+                    true => target.strip_prefix(&self.root).ok(),
+                    false => None,
+                };
+                Ok(Some(match inside {
+                    Some(inside) => format!("/{}", inside.to_string_lossy()),
+                    None => target.to_string_lossy().into_owned(),
+                }))
+            }
             Err(error) => absent(error).with_context(|| format!("reading the link {path}")),
         }
     }
@@ -140,6 +149,14 @@ impl Host {
             Ok(file)
         };
         open().with_context(|| format!("opening {path}"))
+    }
+
+    /// The size of a file in bytes, or None if there is no such file.
+    pub fn size(&self, path: &str) -> Result<Option<u64>> {
+        match fs::metadata(self.at(path)) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(error) => absent(error).with_context(|| format!("looking at {path}")),
+        }
     }
 
     /// The permissions of a file, such as 0600, or None if there is no such file.

@@ -19,6 +19,7 @@ pub mod testing;
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -81,6 +82,9 @@ pub trait System {
     /// `ip netns` names it. Every request is bounded by `deadline`.
     fn net(&self, namespace: Option<&str>, deadline: Deadline) -> Result<Rc<dyn Net>, NetError>;
 
+    /// Opens a TCP connection to an address of this host, from that same address.
+    fn connect(&self, address: SocketAddr, limit: Duration) -> io::Result<Box<dyn Connection>>;
+
     /// The monotonic clock.
     fn now(&self) -> Instant;
 
@@ -101,6 +105,11 @@ pub trait System {
         Ok(())
     }
 }
+
+/// A connection, each of whose reads and writes is bounded.
+pub trait Connection: io::Read + io::Write {}
+
+impl<T: io::Read + io::Write> Connection for T {}
 
 /// Somebody who looks on while something takes its time.
 pub struct Watch<'a> {
@@ -188,6 +197,18 @@ impl Host {
             false => log::debug!("{cmd}: {output}"),
         }
         Ok(output)
+    }
+
+    /// Opens a TCP connection to an address that this host has, from that same address, so that it never leaves the host:
+    /// one that the host does not have is AddrNotAvailable. Connecting, and each read and write on it, takes at most
+    /// `limit`, and what is left of the action's time.
+    pub fn connect(&self, address: SocketAddr, limit: Duration) -> io::Result<Box<dyn Connection>> {
+        log::debug!("connecting to {address}");
+        let limit = limit.min(self.time_left());
+        if limit.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.system.connect(address, limit)
     }
 
     /// Sends a signal to a process; false if there is none with that number.

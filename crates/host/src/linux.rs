@@ -13,12 +13,14 @@ mod apart;
 mod block;
 mod kill;
 mod talk;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -33,7 +35,7 @@ use nix::unistd::{Pid, getppid};
 
 use crate::cmd::{Cmd, CmdError, Output, SEARCH, Status};
 use crate::net::{self, Net, NetError};
-use crate::{Deadline, MountFlags, PrError, Reservations, System, Watch};
+use crate::{Connection, Deadline, MountFlags, PrError, Reservations, System, Watch};
 
 /// This machine, as the kernel shows it.
 #[derive(Default)]
@@ -63,6 +65,10 @@ impl System for Linux {
 
     fn reread_partitions(&self, disk: &Path) -> io::Result<()> {
         block::reread_partitions(disk)
+    }
+
+    fn connect(&self, address: SocketAddr, limit: Duration) -> io::Result<Box<dyn Connection>> {
+        Ok(Box::new(tcp::connect(address, limit)?))
     }
 
     fn zvol_name(&self, device: &Path) -> io::Result<Option<String>> {

@@ -97,6 +97,11 @@ pub trait Agent: clap::Parser {
     /// Parameters kept for old configurations, with what to use instead: OCF's `deprecated`.
     const DEPRECATED: &'static [(&'static str, &'static str)] = &[];
 
+    /// What else a person can ask of it, by hand: the command's name, and what it does. Pacemaker calls none of them.
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[];
+    /// Further sections of the manual page: title and text, in paragraphs; a paragraph of indented lines is kept as it is.
+    const MANUAL: &'static [(&'static str, &'static str)] = &[];
+
     /// Checks the parameters against each other; looks at no host (`validate-all`, level 0).
     fn check(&self) -> Result<()> {
         Ok(())
@@ -146,6 +151,11 @@ pub trait Agent: clap::Parser {
     /// Hears what is done to other instances of a clone. Its failure changes nothing.
     fn notify(&self, _node: &Node) -> Result<()> {
         Ok(())
+    }
+
+    /// Carries out one of [`Agent::COMMANDS`]; what it prints.
+    fn by_hand(&self, _node: &Node, name: &str) -> Result<String> {
+        bail!(Exit::Unimplemented.because(format!("{name} is not implemented")))
     }
 
     /// Brings a running resource in line with changed parameters that are [`Agent::RELOADABLE`].

@@ -55,6 +55,7 @@ pub fn page<A: Agent>() -> String {
     }
     page.actions::<A>();
     page.exit_status(is_promotable::<A>());
+    page.further::<A>();
     page.example::<A>(name, &parameters);
     page.section("FILES");
     page.tag(&format!("/usr/lib/ocf/resource.d/hastor/{name}"), &[]);
@@ -116,6 +117,24 @@ impl Page {
         self.text("The same as `monitor`.");
         self.tag("man", &[]);
         self.text("Prints this page.");
+        for (name, purpose) in A::COMMANDS {
+            self.tag(name, &[]);
+            self.text(&format!("By hand only: {purpose}."));
+        }
+    }
+
+    fn further<A: Agent>(&mut self) {
+        for (title, text) in A::MANUAL {
+            self.section(title);
+            for paragraph in text.split("\n\n") {
+                self.line(".PP");
+                let lines = || paragraph.lines().map(|line| line.strip_prefix("    "));
+                match lines().collect::<Option<Vec<&str>>>() {
+                    Some(code) => self.code(&code.join("\n")),
+                    None => self.text(paragraph),
+                }
+            }
+        }
     }
 
     fn exit_status(&mut self, promotable: bool) {

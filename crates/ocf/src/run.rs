@@ -200,6 +200,17 @@ pub fn execute<A: Agent>(call: &Call, host: &Host) -> Outcome {
             }
             Outcome::plain(Exit::Success)
         }
+        action if A::COMMANDS.iter().any(|(name, _)| *name == action) => {
+            let mut text = String::new();
+            let outcome = with_parameters(call, |agent: A| {
+                text = agent.by_hand(&node, action)?;
+                Ok(())
+            });
+            match outcome.exit {
+                Exit::Success => Outcome::text(text),
+                _ => outcome,
+            }
+        }
         action => {
             let mut reason = format!("{} has no action \"{action}\"", A::NAME);
             let _ = write!(reason, "; it has {}", actions::<A>().join(", "));
@@ -442,6 +453,7 @@ fn actions<A: Agent>() -> Vec<&'static str> {
         }
     }
     names.extend(["status", "validate-all", "meta-data", "man", "usage"]);
+    names.extend(A::COMMANDS.iter().map(|(name, _)| *name));
     names
 }
 

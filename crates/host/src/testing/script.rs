@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use super::skeleton::Skeleton;
 use super::{Network, Tree};
 use crate::cmd::{Cmd, CmdError, Output, Status};
 use crate::net::{Net, NetError};
-use crate::{Deadline, Host, MountFlags, PrError, Reservations, System, Watch};
+use crate::{Connection, Deadline, Host, MountFlags, PrError, Reservations, System, Watch};
 
 /// A machine for tests. A clone is the same machine.
 ///
@@ -41,10 +42,13 @@ struct State {
     busy: Vec<Predicate>,
     meanwhile: Vec<Meanwhile>,
     stubborn: Vec<i32>,
+    services: BTreeMap<SocketAddr, Service>,
     /// The key that this host has registered with a disk.
     our_keys: BTreeMap<String, u64>,
 }
 
+/// What a service answers to all that it has heard since it last answered; nothing yet if None.
+type Service = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
 type Predicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 type Meanwhile = Arc<dyn Fn(&Tree) + Send + Sync>;
 
@@ -72,6 +76,37 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Killed;
 
+/// A connection to a service of the test.
+struct Talk {
+    service: Service,
+    heard: Vec<u8>,
+    said: Vec<u8>,
+}
+
+impl io::Read for Talk {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = buffer.len().min(self.said.len());
+        buffer[..count].copy_from_slice(&self.said[..count]);
+        self.said.drain(..count);
+        Ok(count)
+    }
+}
+
+impl io::Write for Talk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.heard.extend_from_slice(bytes);
+        if let Some(answer) = (self.service)(&self.heard) {
+            self.said.extend(answer);
+            self.heard.clear();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What becomes of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -95,6 +130,7 @@ impl Script {
             busy: Vec::new(),
             meanwhile: Vec::new(),
             stubborn: Vec::new(),
+            services: BTreeMap::new(),
             our_keys: BTreeMap::new(),
         };
         Script {
@@ -123,6 +159,20 @@ impl Script {
     /// Its files.
     pub fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// A service that listens at `address`: it is asked with all it has heard since its last answer, each time something
+    /// arrives.
+    pub fn service(
+        self,
+        address: &str,
+        answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Script {
+        let address = address
+            .parse()
+            .unwrap_or_else(|error| panic!("{address} is no address of a service: {error}"));
+        self.state().services.insert(address, Arc::new(answer));
+        self
     }
 
     /// Its network.
@@ -370,6 +420,17 @@ impl System for Script {
             .min(usize::try_from(offset).unwrap_or(usize::MAX));
         let end = content.len().min(start + length);
         Ok(content[start..end].to_vec())
+    }
+
+    fn connect(&self, address: SocketAddr, _: Duration) -> io::Result<Box<dyn Connection>> {
+        match self.state().services.get(&address) {
+            Some(service) => Ok(Box::new(Talk {
+                service: service.clone(),
+                heard: Vec::new(),
+                said: Vec::new(),
+            })),
+            None => Err(io::ErrorKind::ConnectionRefused.into()),
+        }
     }
 
     fn reread_partitions(&self, _: &Path) -> io::Result<()> {

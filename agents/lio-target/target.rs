@@ -1,0 +1,708 @@
+//! An iSCSI target with its LUNs, portals and initiators: all of it in the kernel, or nothing.
+//!
+//! What is true is what configfs shows. Whatever a failed or killed action has left there is recognised by its names, and
+//! taken away whatever the parameters are by then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use host::TooSlow;
+use ocf::{Secret, prelude::*};
+use probe::lio;
+
+use crate::alua::{self, Passive, Role};
+use crate::expected::Expected;
+use crate::own::{Found, Own};
+use crate::plan::{self, Making};
+use crate::reservations::{self, Kept};
+use crate::steps::{self, Step};
+use crate::values::{self, Backstore, Initiators, Luns, Portals, Settings};
+use crate::wanted::{Access, Wanted};
+use crate::{definition, depth, device, names, source};
+
+/// How long a device may take to appear that the resource before this one has just made: udev makes its name.
+const APPEARS: Duration = Duration::from_secs(10);
+/// Time that is kept for saying why it failed.
+const RESERVE: Duration = Duration::from_millis(700);
+
+/// iSCSI target (LIO)
+///
+/// Makes an iSCSI target of the Linux kernel (LIO) on start, with any number of LUNs, portals and initiators, and takes it
+/// away on stop. The target appears whole: it is enabled after everything else, and disabled before anything else.
+///
+/// configfs is used directly; targetcli and its saved configuration are neither needed nor touched, and targets that others
+/// have made are left alone. A LUN is the same disk on every node: its serial number and all else that initiators know it
+/// by come from the parameters or from a definition, never from chance.
+///
+/// The target is described by parameters, or by a definition (parameter definition) that lies in the pool or file system it
+/// serves and moves with it.
+///
+/// Persistent reservations (SCSI-3) move along if aptpl_dir names a directory on the storage that moves.
+///
+/// As a promotable clone on two nodes, the promoted instance has the devices and is active/optimized; the other offers the
+/// same LUNs as standby, and opens no device.
+///
+/// Portals need no address yet: the address may, and should, come after the target and go before it.
+///
+/// Parameters have the names and meanings they have in ocf:heartbeat:iSCSITarget and ocf:heartbeat:iSCSILogicalUnit.
+#[derive(clap::Parser, Debug)]
+#[command(name = Self::NAME, version, rename_all = "snake_case")]
+pub struct LioTarget {
+    /// Name of the target
+    ///
+    /// An iSCSI name, such as iqn.2026-01.com.example:tank. Required unless there is a definition.
+    #[arg(long, alias = "target_iqn", value_parser = names::iqn)]
+    pub iqn: Option<String>,
+
+    /// Portals
+    ///
+    /// Where the target listens: ADDRESS, ADDRESS:PORT or [IPV6]:PORT, separated by spaces; port 3260 if none is given.
+    /// Without any portal: 0.0.0.0:3260. The addresses need not be there yet.
+    #[arg(long, default_value = "")]
+    pub portals: Portals,
+
+    /// Portals over RDMA (iSER)
+    ///
+    /// Those of the portals that use iSER. It needs the kernel's module ib_isert.
+    #[arg(long, default_value = "")]
+    pub iser_portals: Portals,
+
+    /// Initiators that may use the target
+    ///
+    /// Their iSCSI names, separated by spaces. Without any, every initiator may use it; then a persistent reservation that
+    /// was moved is enforced for an initiator only after it has logged in again.
+    #[arg(long, default_value = "")]
+    pub allowed_initiators: Initiators,
+
+    /// LUNs
+    ///
+    /// As NUMBER=PATH words, such as "1=/dev/zvol/tank/vm1 2=/dev/zvol/tank/vm2". Behind the path can stand
+    /// ",serial=TEXT", ",product=TEXT" (16 characters; VMware compares the first 8) and ",ro" (writes are refused).
+    #[arg(long, default_value = "")]
+    pub luns: Luns,
+
+    /// Device of the only LUN
+    ///
+    /// Instead of luns: the path of the device or file.
+    #[arg(long, value_parser = values::path)]
+    pub path: Option<String>,
+
+    /// Number of the only LUN
+    ///
+    /// 0 to 16383; with path.
+    #[arg(long, default_value = "0", value_parser = values::lun_number)]
+    pub lun: u16,
+
+    /// Serial number of the only LUN
+    ///
+    /// With path. If it is not given: 8 digits made of the resource's name, as ocf:heartbeat:iSCSILogicalUnit makes them.
+    #[arg(long, value_parser = values::serial)]
+    pub scsi_sn: Option<String>,
+
+    /// Vendor
+    ///
+    /// As initiators see it, at most 8 characters.
+    #[arg(long, value_parser = values::vendor)]
+    pub vendor_id: Option<String>,
+
+    /// Product of the only LUN
+    ///
+    /// With path: as initiators see it, at most 16 characters. If it is not given: 8 digits made of the serial number.
+    #[arg(long, value_parser = values::product)]
+    pub product_id: Option<String>,
+
+    /// Definition of the target
+    ///
+    /// The absolute path of a file that describes everything, instead of the parameters above: lio.toml (see the manual
+    /// page), or the stmf-ha.conf of a pool that comes from illumos. If there is no such file, nothing is done; if it is empty, every
+    /// volume of the pool it lies in becomes a LUN.
+    #[arg(long)]
+    pub definition: Option<String>,
+
+    /// User that initiators log in as (CHAP)
+    ///
+    /// Without it, initiators need no password.
+    #[arg(long)]
+    pub incoming_username: Option<String>,
+
+    /// Password that initiators log in with
+    ///
+    /// At most 255 characters. Better: password_file.
+    #[arg(long)]
+    pub incoming_password: Option<Secret>,
+
+    /// User that the target logs in as (mutual CHAP)
+    ///
+    /// With incoming_username.
+    #[arg(long)]
+    pub outgoing_username: Option<String>,
+
+    /// Password that the target logs in with
+    ///
+    /// At most 255 characters. Better: password_file.
+    #[arg(long)]
+    pub outgoing_password: Option<Secret>,
+
+    /// File with the passwords
+    ///
+    /// The absolute path of a file on every node, mode 0600: the incoming password on its first line, the outgoing one on
+    /// its second.
+    #[arg(long)]
+    pub password_file: Option<String>,
+
+    /// Number of the portal group
+    ///
+    /// 1 to 65535. Persistent reservations are bound to it.
+    #[arg(long, default_value = "1", value_parser = group_tag)]
+    pub tpgt: u16,
+
+    /// Negotiated parameters
+    ///
+    /// As name=value words: MaxConnections, DefaultTime2Retain and so on, as configfs names them.
+    #[arg(long, default_value = "")]
+    pub additional_parameters: Settings,
+
+    /// Attributes of the portal group
+    ///
+    /// As name=value words: login_timeout, default_cmdsn_depth and so on, as configfs names them.
+    #[arg(long, default_value = "")]
+    pub tpg_attributes: Settings,
+
+    /// Attributes of the backstores
+    ///
+    /// As name=value words: emulate_tpu, max_write_same_len, queue_depth and so on, as configfs names them.
+    #[arg(long, default_value = "")]
+    pub attributes: Settings,
+
+    /// Fail if the kernel lacks an attribute
+    ///
+    /// Otherwise an attribute that this kernel does not know is a warning.
+    #[arg(long, default_value = "false")]
+    pub strict: Flag,
+
+    /// Kind of backstore
+    ///
+    /// block: a block device. fileio: a file, or a device by way of the page cache. pscsi: a SCSI device, whose commands
+    /// are passed through; persistent reservations and identity are then that device's own.
+    #[arg(long, alias = "backstore", default_value = "block")]
+    pub liot_bstype: Backstore,
+
+    /// Block size
+    ///
+    /// Of the LUNs, in bytes: 512, 1024, 2048 or 4096. Kept the same for the life of a LUN.
+    #[arg(long, value_parser = block_size)]
+    pub block_size: Option<u32>,
+
+    /// Cache writes in memory
+    ///
+    /// With liot_bstype=fileio: says that data is written while it is only in this node's memory. A failover loses it.
+    #[arg(long, default_value = "false")]
+    pub write_cache: Flag,
+
+    /// UNMAP
+    ///
+    /// Whether initiators may unmap blocks (emulate_tpu).
+    #[arg(long)]
+    pub emulate_tpu: Option<Flag>,
+
+    /// EXTENDED COPY
+    ///
+    /// Whether initiators may let the target copy (emulate_3pc).
+    #[arg(long)]
+    pub emulate_3pc: Option<Flag>,
+
+    /// COMPARE AND WRITE
+    ///
+    /// Whether initiators may compare and write in one (emulate_caw), as VMware does.
+    #[arg(long)]
+    pub emulate_caw: Option<Flag>,
+
+    /// Directory for persistent reservations
+    ///
+    /// An absolute path on the storage that moves with the target, best a small dataset with sync=always. What initiators
+    /// have registered and reserved is kept there, and is in force again before the target is enabled elsewhere. Without
+    /// it, reservations are lost when the target moves.
+    #[arg(long)]
+    pub aptpl_dir: Option<String>,
+
+    /// State of the instance that is not promoted
+    ///
+    /// Of a promotable clone: standby, or unavailable.
+    #[arg(long, default_value = "standby")]
+    pub alua_passive: Passive,
+
+    /// Numbers of the target port groups
+    ///
+    /// Of a promotable clone: NODE=NUMBER words, 1 to 65535, one for each node. Without it: the nodes' own numbers in the
+    /// cluster.
+    #[arg(long, default_value = "")]
+    pub alua_groups: Settings,
+}
+
+impl Agent for LioTarget {
+    const NAME: &'static str = "lio-target";
+    const OPERATIONS: &'static [Operation] = &[
+        Operation::start(60),
+        Operation::stop(60),
+        Operation::promote(60),
+        Operation::demote(60),
+        Operation::monitor(20).every(10),
+        Operation::monitor(20).every(11).in_role("Promoted"),
+        Operation::monitor(30).every(60).at_depth(10),
+        Operation::reload_agent(60),
+    ];
+    const UNIQUE: &'static [(&'static str, &'static [&'static str])] = &[("iqn", &["iqn"])];
+    const RELOADABLE: &'static [&'static str] = &[
+        "portals",
+        "iser_portals",
+        "allowed_initiators",
+        "luns",
+        "incoming_username",
+        "incoming_password",
+        "outgoing_username",
+        "outgoing_password",
+        "password_file",
+        "additional_parameters",
+        "tpg_attributes",
+        "attributes",
+        "strict",
+        "emulate_tpu",
+        "emulate_3pc",
+        "emulate_caw",
+    ];
+
+    fn check(&self) -> Result<()> {
+        for (name, path) in [
+            ("definition", &self.definition),
+            ("aptpl_dir", &self.aptpl_dir),
+            ("password_file", &self.password_file),
+        ] {
+            if let Some(path) = path.as_ref().filter(|path| !path.starts_with('/')) {
+                bail!("parameter {name}: \"{path}\" is not an absolute path; expected one");
+            }
+        }
+        let given = [
+            ("iqn", self.iqn.is_some()),
+            ("portals", !self.portals.0.is_empty()),
+            ("allowed_initiators", !self.allowed_initiators.0.is_empty()),
+            ("luns", !self.luns.0.is_empty()),
+            ("path", self.path.is_some()),
+            ("incoming_username", self.incoming_username.is_some()),
+        ];
+        match &self.definition {
+            Some(path) => {
+                if let Some((name, _)) = given.iter().find(|(_, is_given)| *is_given) {
+                    bail!(
+                        "parameter {name}: given together with definition {path}; expected one or the other"
+                    );
+                }
+            }
+            None => ensure!(
+                self.iqn.is_some(),
+                "parameter iqn: required without a definition, but not given"
+            ),
+        }
+        if let Some(path) = self.path.as_ref().filter(|_| !self.luns.0.is_empty()) {
+            bail!("parameter path: \"{path}\" given together with luns; expected one or the other");
+        }
+        if let Some(user) = self.outgoing_username.as_ref() {
+            ensure!(
+                self.incoming_username.is_some(),
+                "parameter outgoing_username: \"{user}\" given without incoming_username; expected both for mutual CHAP"
+            );
+        }
+        Ok(())
+    }
+
+    fn validate(&self, node: &Node) -> Result<()> {
+        if node.call().action != "validate-all" {
+            return Ok(());
+        }
+        let Some(wanted) = source::wanted(self, node)? else {
+            return Ok(());
+        };
+        for unit in &wanted.units {
+            ensure!(
+                node.real_path(unit.backing.path())?.is_some(),
+                "unit {}: {} is not there",
+                unit.name,
+                unit.backing.path()
+            );
+        }
+        Ok(())
+    }
+
+    fn monitor(&self, node: &Node, depth: Depth) -> Result<State> {
+        let expected = Expected::noted(node);
+        let own = Own::of(node);
+        let found = own.find_named(node, &self.named(expected.as_ref()))?;
+        let is_empty = found.is_nothing();
+        let expected = match expected {
+            Some(expected) if expected.is_unmanaged() && is_empty => return Ok(State::Running),
+            _ if is_empty => return Ok(State::Stopped),
+            Some(expected) => expected,
+            None => bail!(
+                "something of it is left here, but it was not started, or was stopped in part"
+            ),
+        };
+        expected.check(node, &found)?;
+        if depth >= Depth::Normal && !node.call().is_probe() {
+            depth::look(node, &expected)?;
+            if let (Some(dir), Some(true) | None) = (&self.aptpl_dir, expected.is_active) {
+                reservations::back_up(node, dir, &expected.serials())?;
+            }
+        }
+        Ok(match expected.is_active {
+            Some(true) => State::Promoted,
+            _ => State::Running,
+        })
+    }
+
+    fn is_gone(&self, node: &Node) -> Result<bool> {
+        let expected = Expected::noted(node);
+        let found = Own::of(node).find(node, &self.named(expected.as_ref()))?;
+        Ok(found.is_nothing() && !expected.is_some_and(|expected| expected.is_unmanaged()))
+    }
+
+    fn start(&self, node: &Node) -> Result<()> {
+        load_modules(node)?;
+        let Some(wanted) = source::wanted(self, node)? else {
+            info!(
+                "there is no definition {}: nothing is served",
+                self.definition.as_deref().unwrap_or_default()
+            );
+            return Expected::default().note(node);
+        };
+        let found = self.find(node)?;
+        check_foreign(node, &wanted, &found)?;
+        if !found.is_nothing() {
+            warn!("taking away what an earlier start or stop has left");
+            take_away(node, &found, &[])?;
+        }
+        let role = self.role(node, false)?;
+        self.bring(node, &wanted, role.as_ref(), &Found::default())?;
+        if role.is_some() {
+            alua::tell_ready(node, &wanted);
+        }
+        Ok(())
+    }
+
+    fn stop(&self, node: &Node) -> Result<()> {
+        let found = self.find(node)?;
+        let serials = self.serials(node, &found)?;
+        take_away(node, &found, &serials)
+    }
+
+    fn promote(&self, node: &Node) -> Result<()> {
+        self.change(node, true)?;
+        alua::tell_sizes(node, self.wanted(node)?.as_ref());
+        Ok(())
+    }
+
+    fn demote(&self, node: &Node) -> Result<()> {
+        self.change(node, false)
+    }
+
+    fn reload(&self, node: &Node) -> Result<()> {
+        let active = Expected::noted(node).and_then(|expected| expected.is_active);
+        self.change(node, active.unwrap_or(false))
+    }
+
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[
+        (
+            "verify",
+            "say whether the parameters and the definition can be used",
+        ),
+        (
+            "plan",
+            "say what a start or a reload would change in the kernel",
+        ),
+        ("import", "say the definition as lio.toml"),
+    ];
+
+    fn by_hand(&self, node: &Node, name: &str) -> Result<String> {
+        let wanted = self.wanted(node)?;
+        let Some(wanted) = wanted else {
+            return Ok("there is no definition: nothing would be done\n".into());
+        };
+        match name {
+            "verify" => Ok(format!(
+                "{} targets, {} units: good\n",
+                wanted.targets.len(),
+                wanted.units.len()
+            )),
+            "import" => Ok(definition::to_toml(&wanted)),
+            _ => {
+                let found = self.find(node)?;
+                check_foreign(node, &wanted, &found)?;
+                let active = Expected::noted(node).and_then(|expected| expected.is_active);
+                let role = self.role(node, active.unwrap_or(false))?;
+                let kept = self.kept(node, &wanted)?;
+                let own = Own::of(node);
+                let steps = self
+                    .making(&own, &wanted, &kept, role.as_ref())
+                    .steps(node, &found)?;
+                Ok(match steps.is_empty() {
+                    true => "nothing would change\n".to_owned(),
+                    false => steps.iter().map(|step| format!("{step}\n")).collect(),
+                })
+            }
+        }
+    }
+}
+
+impl LioTarget {
+    fn wanted(&self, node: &Node) -> Result<Option<Wanted>> {
+        source::wanted(self, node)
+    }
+
+    /// The targets that are this resource's by their names.
+    fn named(&self, expected: Option<&Expected>) -> Vec<String> {
+        let mut names: Vec<String> = expected.map(Expected::iqns).unwrap_or_default();
+        names.extend(self.iqn.clone());
+        names
+    }
+
+    fn find(&self, node: &Node) -> Result<Found> {
+        let expected = Expected::noted(node);
+        Own::of(node).find(node, &self.named(expected.as_ref()))
+    }
+
+    fn making<'a>(
+        &self,
+        own: &'a Own,
+        wanted: &'a Wanted,
+        kept: &'a BTreeMap<String, Kept>,
+        access: Option<&'a Role>,
+    ) -> Making<'a> {
+        Making {
+            own,
+            wanted,
+            kept,
+            access,
+            strict: self.strict.is_on(),
+        }
+    }
+
+    /// How a promotable clone offers the units here; None if the resource is no such clone.
+    fn role(&self, node: &Node, is_active: bool) -> Result<Option<Role>> {
+        let call = node.call();
+        let promotable = call.meta_flag("promotable")
+            || ["promoted_max", "master_max"]
+                .iter()
+                .any(|name| call.meta_number(name).unwrap_or(0) > 0);
+        if !promotable {
+            return Ok(None);
+        }
+        Ok(Some(Role {
+            is_active,
+            group: alua::group(node, &self.alua_groups.0)?,
+            passive: self.alua_passive,
+            sizes: match is_active {
+                true => BTreeMap::new(),
+                false => alua::told_sizes(node),
+            },
+        }))
+    }
+
+    /// The reservations that are kept; none without a directory for them, and none where another node has the devices.
+    fn kept(&self, node: &Node, wanted: &Wanted) -> Result<BTreeMap<String, Kept>> {
+        match &self.aptpl_dir {
+            Some(dir) => reservations::read(node, wanted, dir),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Brings what is there in line with what is wanted.
+    fn bring(
+        &self,
+        node: &Node,
+        wanted: &Wanted,
+        role: Option<&Role>,
+        found: &Found,
+    ) -> Result<()> {
+        let begun = node.now();
+        let stands_by = role.is_some_and(|role| !role.is_active);
+        if !stands_by {
+            await_devices(node, wanted)?;
+        }
+        let kept = match stands_by {
+            true => BTreeMap::new(),
+            false => self.kept(node, wanted)?,
+        };
+        reservations::clear_way(node, &kept)?;
+        if self.aptpl_dir.is_some() && wanted.targets.iter().any(|t| t.access == Access::Anyone) {
+            warn!(
+                "any initiator may use the target: a reservation that was kept binds one only after it has logged in again; name them in allowed_initiators"
+            );
+        }
+        let own = Own::of(node);
+        let making = self.making(&own, wanted, &kept, role);
+        let expected = Expected::of(&making);
+        let steps = making.steps(node, found)?;
+        // Noted before: a stop after an end in the middle finds what was made by its name.
+        expected.note(node)?;
+        carry_out(node, "making the target", &steps, &expected)?;
+        let (count, took) = (steps.len(), node.now() - begun);
+        info!(
+            "{} LUNs in {} targets: {count} changes in {:.3} s",
+            wanted.units.len(),
+            wanted.targets.len(),
+            took.as_secs_f32()
+        );
+        Ok(())
+    }
+
+    /// Changes a target that is there.
+    fn change(&self, node: &Node, is_active: bool) -> Result<()> {
+        let found = self.find(node)?;
+        let Some(wanted) = self.wanted(node)? else {
+            take_away(node, &found, &self.serials(node, &found)?)?;
+            return Expected::default().note(node);
+        };
+        check_foreign(node, &wanted, &found)?;
+        let role = self.role(node, is_active)?;
+        self.bring(node, &wanted, role.as_ref(), &found)
+    }
+
+    /// The serial numbers of all units that may have reservations here.
+    fn serials(&self, node: &Node, found: &Found) -> Result<Vec<String>> {
+        let mut serials = Expected::noted(node)
+            .map(|expected| expected.serials())
+            .unwrap_or_default();
+        for store in &found.stores {
+            serials.extend(lio::serial(node, store)?.filter(|serial| !serial.is_empty()));
+        }
+        serials.sort();
+        serials.dedup();
+        Ok(serials)
+    }
+}
+
+/// Makes the kernel's target and iSCSI known.
+fn load_modules(node: &Node) -> Result<()> {
+    if !node.is_dir(lio::ROOT) {
+        let modules = ["-a", "configfs", "target_core_mod", "iscsi_target_mod"];
+        node.run(&Cmd::new("modprobe").args(&modules))
+            .context(Exit::NotInstalled.because("the kernel has no LIO target".to_owned()))?;
+    }
+    if !node.is_dir(lio::ROOT) {
+        let at = "/sys/kernel/config";
+        node.mount("configfs", at, "configfs", host::MountFlags::empty(), "")
+            .with_context(|| format!("mounting configfs at {at}"))?;
+    }
+    node.mkdir(lio::ISCSI)
+}
+
+/// Nobody else may have a target or a unit of the same name: they would be mixed up, by us or by initiators.
+fn check_foreign(node: &Node, wanted: &Wanted, found: &Found) -> Result<()> {
+    for target in &wanted.targets {
+        let dir = format!("{}/{}", lio::ISCSI, target.iqn);
+        ensure!(
+            found.targets.contains_key(&target.iqn) || !node.is_dir(&dir),
+            "target {} is here already, and was made by something else (another resource, or targetcli)",
+            target.iqn
+        );
+    }
+    for hba in lio::hbas(node)? {
+        for store in lio::stores(node, &hba)? {
+            if found.stores.contains(&store) {
+                continue;
+            }
+            let serial = lio::serial(node, &store)?.unwrap_or_default();
+            if let Some(unit) = wanted.units.iter().find(|unit| unit.serial == serial) {
+                bail!(
+                    "unit {}: the serial number {serial} is that of {}/{}, which was made by something else: initiators would take both for one disk",
+                    unit.name,
+                    store.hba,
+                    store.name
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The resource before this one may have made them just now.
+fn await_devices(node: &Node, wanted: &Wanted) -> Result<()> {
+    let ends = node.now() + APPEARS;
+    for unit in &wanted.units {
+        let path = unit.backing.path();
+        let mut pause = Duration::from_millis(5);
+        while node.real_path(path)?.is_none() {
+            ensure!(
+                node.now() < ends && node.time_left() > RESERVE,
+                "unit {}: {path} is not there",
+                unit.name
+            );
+            node.sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+    Ok(())
+}
+
+/// Takes everything away, with the ways for reservations to be written.
+fn take_away(node: &Node, found: &Found, serials: &[String]) -> Result<()> {
+    let begun = node.now();
+    let mut steps = plan::removal(node, found)?;
+    steps.extend(reservations::links(node, serials)?);
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let expected = Expected::noted(node).unwrap_or_default();
+    carry_out(node, "taking the target away", &steps, &expected)?;
+    let took = (node.now() - begun).as_secs_f32();
+    info!("taken away: {} changes in {took:.3} s", steps.len());
+    Ok(())
+}
+
+/// Carries steps out in a process of their own: with a device that does not answer, the kernel waits in the middle of one.
+fn carry_out(node: &Node, what: &str, steps: &[Step], expected: &Expected) -> Result<()> {
+    let limit = node.time_left().saturating_sub(RESERVE);
+    let done = node.apart(what, limit, |host| steps::apply(host, steps));
+    let warnings = done.map_err(|error| match error.downcast_ref::<TooSlow>() {
+        None => error,
+        Some(_) => match waiting(node, expected) {
+            Some(units) => error.context(units),
+            None => error,
+        },
+    })?;
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// The units whose devices have not answered.
+fn waiting(node: &Host, expected: &Expected) -> Option<String> {
+    let mut all = Vec::new();
+    for target in &expected.targets {
+        for (lun, name) in &target.luns {
+            let unit = expected.units.iter().find(|unit| unit.name == *name);
+            let Some(path) = unit.and_then(|unit| unit.path.as_ref()) else {
+                continue;
+            };
+            let class = device::class(node, path).ok().flatten();
+            let count = class.map_or(0, |class| device::in_flight(node, &class).unwrap_or(0));
+            if count > 0 {
+                all.push(format!("LUN {lun} ({path}): {count} commands in flight"));
+            }
+        }
+    }
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn group_tag(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(tag) if tag > 0 => Ok(tag),
+        _ => Err("is not a portal group's number; expected 1 to 65535".into()),
+    }
+}
+
+fn block_size(text: &str) -> Result<u32, String> {
+    match text {
+        "512" | "1024" | "2048" | "4096" => Ok(text.parse().unwrap_or(512)),
+        _ => Err("is not a block size; expected 512, 1024, 2048 or 4096".into()),
+    }
+}

@@ -1,0 +1,280 @@
+//! What LIO, the kernel's SCSI target, shows in configfs. Only what is asked for is read: a host can have thousands of
+//! objects.
+//!
+//! Directories can be listed whatever hangs; an attribute of a target portal group that is being torn down cannot always be
+//! read, so those are read one by one, when they are needed.
+
+mod reservations;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use host::Host;
+
+pub use reservations::Registration;
+
+/// Where LIO is configured.
+pub const ROOT: &str = "/sys/kernel/config/target";
+
+/// Where its backstores are.
+pub const CORE: &str = "/sys/kernel/config/target/core";
+
+/// Where its iSCSI targets are.
+pub const ISCSI: &str = "/sys/kernel/config/target/iscsi";
+
+/// Directories of `core` that are no host bus adapters.
+const NO_HBA: &str = "alua";
+
+/// A backstore, which the kernel calls a storage object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Store {
+    /// The adapter it belongs to, such as `iblock_0`.
+    pub hba: String,
+    /// Its own name.
+    pub name: String,
+}
+
+impl Store {
+    /// Its directory.
+    pub fn dir(&self) -> String {
+        format!("{CORE}/{}/{}", self.hba, self.name)
+    }
+
+    /// The one to which a link in a LUN leads; None if it leads elsewhere.
+    fn of_link(target: &str) -> Option<Store> {
+        let (_, below) = target.rsplit_once("/core/").or_else(|| {
+            // configfs shows links relative to the root of the file system.
+            target.rsplit_once("core/")
+        })?;
+        let (hba, name) = below.split_once('/')?;
+        Some(Store {
+            hba: hba.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// A target portal group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// The target's name.
+    pub iqn: String,
+    /// The group's number.
+    pub tag: u16,
+}
+
+impl Group {
+    /// Its directory.
+    pub fn dir(&self) -> String {
+        format!("{ISCSI}/{}/tpgt_{}", self.iqn, self.tag)
+    }
+}
+
+/// A LUN's link to its backstore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The link's own name.
+    pub name: String,
+    /// Where it leads; None if that is no backstore.
+    pub store: Option<Store>,
+}
+
+/// The adapters, such as `iblock_0`.
+pub fn hbas(host: &Host) -> Result<Vec<String>> {
+    let mut names = host.list(CORE)?;
+    names.retain(|name| name != NO_HBA);
+    Ok(names)
+}
+
+/// The backstores of an adapter.
+pub fn stores(host: &Host, hba: &str) -> Result<Vec<Store>> {
+    let of_hba = |name: String| Store {
+        hba: hba.to_owned(),
+        name,
+    };
+    let dir = format!("{CORE}/{hba}");
+    let names = host.list(&dir)?.into_iter();
+    Ok(names
+        .filter(|name| host.is_dir(&format!("{dir}/{name}")))
+        .map(of_hba)
+        .collect())
+}
+
+/// The names of all iSCSI targets.
+pub fn targets(host: &Host) -> Result<Vec<String>> {
+    let names = host.list(ISCSI)?.into_iter();
+    Ok(names.filter(|name| is_name(name)).collect())
+}
+
+/// Beside targets, the directory has attributes and `discovery_auth`.
+fn is_name(text: &str) -> bool {
+    ["iqn.", "eui.", "naa."]
+        .iter()
+        .any(|kind| text.starts_with(kind))
+}
+
+/// The target portal groups of a target.
+pub fn groups(host: &Host, iqn: &str) -> Result<Vec<Group>> {
+    let names = host.list(&format!("{ISCSI}/{iqn}"))?.into_iter();
+    Ok(names
+        .filter_map(|name| name.strip_prefix("tpgt_")?.parse().ok())
+        .map(|tag| Group {
+            iqn: iqn.to_owned(),
+            tag,
+        })
+        .collect())
+}
+
+/// Is the group enabled? None if there is no such group.
+pub fn is_enabled(host: &Host, group: &Group) -> Result<Option<bool>> {
+    let text = host.read(&format!("{}/enable", group.dir()))?;
+    Ok(text.map(|text| text.trim() == "1"))
+}
+
+/// The LUNs in a directory that has such: a group's `lun`, or an ACL.
+pub fn luns(host: &Host, dir: &str) -> Result<BTreeMap<u16, Vec<Link>>> {
+    let mut found = BTreeMap::new();
+    for name in host.list(dir)? {
+        let number = name.strip_prefix("lun_").and_then(|text| text.parse().ok());
+        if let Some(number) = number {
+            found.insert(number, links(host, &format!("{dir}/{name}"))?);
+        }
+    }
+    Ok(found)
+}
+
+/// The links in a LUN's directory, by what they lead to.
+pub fn links(host: &Host, dir: &str) -> Result<Vec<Link>> {
+    let mut found = Vec::new();
+    for name in host.list(dir)? {
+        if let Some(target) = link(host, &format!("{dir}/{name}"))? {
+            let store = Store::of_link(&target);
+            found.push(Link { name, store });
+        }
+    }
+    Ok(found)
+}
+
+/// Where a link leads; None if this is no link.
+pub fn link(host: &Host, path: &str) -> Result<Option<String>> {
+    match host.link_target(path) {
+        // What is no link is EINVAL.
+        Err(error) if is_invalid(&error) => Ok(None),
+        other => other,
+    }
+}
+
+/// Did the kernel answer EINVAL?
+fn is_invalid(error: &anyhow::Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidInput)
+}
+
+/// What a backstore says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Has it been enabled?
+    pub activated: bool,
+    /// Of a block device: its number, `MAJOR:MINOR`.
+    pub device: Option<String>,
+}
+
+/// Reads a backstore's `info`; None if there is no such backstore.
+pub fn info(host: &Host, store: &Store) -> Result<Option<Info>> {
+    let text = host.read(&format!("{}/info", store.dir()))?;
+    Ok(text.as_deref().map(parse_info))
+}
+
+/// `Status: ACTIVATED  Max Queue Depth: ...`, and of iblock `Major: 230 Minor: 16  CLAIMED: IBLOCK`.
+fn parse_info(text: &str) -> Info {
+    let word_after = |label: &str| {
+        let (_, rest) = text.split_once(label)?;
+        rest.split_whitespace().next()
+    };
+    let number = |label| word_after(label)?.parse::<u32>().ok();
+    Info {
+        activated: word_after("Status:") == Some("ACTIVATED"),
+        device: number("Major:")
+            .zip(number("Minor:"))
+            .map(|(major, minor)| format!("{major}:{minor}")),
+    }
+}
+
+/// A backstore's serial number, as VPD page 0x80 has it.
+pub fn serial(host: &Host, store: &Store) -> Result<Option<String>> {
+    Ok(host
+        .read(&format!("{}/wwn/vpd_unit_serial", store.dir()))?
+        .map(|text| value(&text).to_owned()))
+}
+
+/// The value of an attribute that the kernel shows behind a label, such as `T10 Vendor Identification: LIO-ORG`, or alone.
+pub fn value(text: &str) -> &str {
+    // Some end with a NUL.
+    let text = text.trim_matches(|c: char| c == '\0' || c == '\n');
+    match text.split_once(": ") {
+        Some((label, value)) if label.starts_with("T10 ") => value.trim_end(),
+        // The label is there, and nothing behind it.
+        None if text.starts_with("T10 ") && text.ends_with(':') => "",
+        _ => text,
+    }
+}
+
+/// Where the kernel keeps its own files, such as `/var/target`: what was written last, until the first backstore was made.
+pub fn dbroot(host: &Host) -> Result<String> {
+    let text = host.read(&format!("{ROOT}/dbroot"))?;
+    let text = text.with_context(|| format!("{ROOT}/dbroot is not there"))?;
+    Ok(value(&text).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_no_part_of_a_value() {
+        assert_eq!(
+            value("T10 VPD Unit Serial Number: 6001405abc\n"),
+            "6001405abc"
+        );
+        assert_eq!(value("T10 Product Identification: a: b\n"), "a: b");
+        assert_eq!(value("T10 Vendor Identification:\n"), "");
+        assert_eq!(value("CHAP,None\n"), "CHAP,None");
+        assert_eq!(value("/var/target\n\0"), "/var/target");
+    }
+
+    #[test]
+    fn a_backstore_tells_its_device() {
+        let text = "Status: ACTIVATED  Max Queue Depth: 128  SectorSize: 512  HwMaxSectors: 32768
+        iBlock device: zd16  UDEV PATH: /dev/zvol/tank/a  readonly: 0
+        Major: 230 Minor: 16  CLAIMED: IBLOCK\n";
+        let expected = Info {
+            activated: true,
+            device: Some("230:16".into()),
+        };
+        assert_eq!(parse_info(text), expected);
+        assert_eq!(
+            parse_info("Status: DEACTIVATED  Max Queue Depth: 0\n"),
+            Info::default()
+        );
+    }
+
+    #[test]
+    fn a_link_leads_to_a_backstore() {
+        let store = Store {
+            hba: "iblock_7".into(),
+            name: "p_target.1".into(),
+        };
+        let target = "../../../../../../target/core/iblock_7/p_target.1";
+        assert_eq!(Store::of_link(target), Some(store.clone()));
+        assert_eq!(
+            Store::of_link("/sys/kernel/config/target/core/iblock_7/p_target.1"),
+            Some(store)
+        );
+        assert_eq!(
+            Store::of_link("../../../../../../target/iscsi/iqn.x/tpgt_1/lun/lun_1"),
+            None
+        );
+    }
+}
