@@ -25,6 +25,7 @@ use std::process::{Command, Output, Stdio};
 pub(crate) const AGENTS: &[(&str, &str)] = &[
     ("vip", env!("CARGO_BIN_EXE_vip")),
     ("zfs-pool", env!("CARGO_BIN_EXE_zfs-pool")),
+    ("lio-target", env!("CARGO_BIN_EXE_lio-target")),
 ];
 
 /// The fence agents likewise. Their metadata follows other rules.

@@ -6,7 +6,26 @@ type Examples = &'static [(&'static str, &'static str)];
 pub(super) const EXAMPLES: &[(&str, Examples)] = &[
     ("vip", VIP),
     ("zfs-pool", ZFS_POOL),
+    ("lio-target", LIO_TARGET),
     ("fence_hastor_ipmi", IPMI),
+];
+
+/// Parameters of which an agent takes only some together: each line is left out once, so that all others are tried.
+pub(super) const LEFT_OUT: &[(&str, &[&str])] = &[
+    ("lio-target", &["definition", "path"]),
+    ("lio-target", &["definition", "luns"]),
+    (
+        "lio-target",
+        &[
+            "iqn",
+            "portals",
+            "allowed_initiators",
+            "luns",
+            "path",
+            "incoming_username",
+            "outgoing_username",
+        ],
+    ),
 ];
 
 const VIP: Examples = &[
@@ -59,6 +78,39 @@ const ZFS_POOL: Examples = &[
     ("attributes", "yes"),
     ("tunables", "zfs_scan_suspend_progress=1"),
     ("helper", "/usr/local/sbin/pool-helper"),
+];
+
+const LIO_TARGET: Examples = &[
+    ("iqn", "iqn.2026-01.com.example:tank"),
+    ("portals", "192.0.2.10 192.0.2.11:3261 [2001:db8::10]:3260"),
+    ("iser_portals", "192.0.2.10"),
+    ("allowed_initiators", "iqn.2026-01.com.example:a iqn.2026-01.com.example:b"),
+    ("luns", "1=/dev/zvol/tank/vm1,serial=x-1,product=vm1 2=/dev/zvol/tank/vm2,ro"),
+    ("path", "/dev/zvol/tank/vm1"),
+    ("lun", "1"),
+    ("scsi_sn", "6f1c2d3e"),
+    ("vendor_id", "HASTOR"),
+    ("product_id", "vm1"),
+    ("definition", "/tank/.ha/lio.toml"),
+    ("incoming_username", "initiator"),
+    ("incoming_password", "twelve-letters"),
+    ("outgoing_username", "target"),
+    ("outgoing_password", "other-letters"),
+    ("password_file", "/etc/hastor/tank.chap"),
+    ("tpgt", "1"),
+    ("additional_parameters", "DefaultTime2Retain=0 MaxConnections=2"),
+    ("tpg_attributes", "login_timeout=15"),
+    ("attributes", "max_write_same_len=65535"),
+    ("strict", "yes"),
+    ("liot_bstype", "fileio"),
+    ("block_size", "4096"),
+    ("write_cache", "false"),
+    ("emulate_tpu", "1"),
+    ("emulate_3pc", "1"),
+    ("emulate_caw", "1"),
+    ("aptpl_dir", "/tank/.ha"),
+    ("alua_passive", "unavailable"),
+    ("alua_groups", "n1=1 n2=2"),
 ];
 
 /// Valid together, too: for example there is one source of the password.
