@@ -35,7 +35,7 @@ impl Own {
     }
 
     /// Those of the resource with this name. An instance of a clone has its number behind a colon: all have one name.
-    fn named(instance: &str) -> Own {
+    pub fn named(instance: &str) -> Own {
         let name = instance.split(':').next().unwrap_or_default();
         let digest = Md5::digest(name.as_bytes());
         let mut number = [0; 4];

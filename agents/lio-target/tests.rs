@@ -1,1 +1,439 @@
+//! The agent on a machine whose kernel has LIO's rules.
 
+mod machine;
+
+use std::collections::BTreeMap;
+
+use host::testing::{LioKernel, Reply, Script};
+use ocf::testing::{act, call, conformance};
+use ocf::{Call, Exit, Outcome};
+
+use crate::target::LioTarget;
+use machine::{DISKS, machine, machine_with};
+
+const IQN: &str = "iqn.2026-01.com.example:tank";
+const ALICE: &str = "iqn.2026-01.com.example:alice";
+const BOB: &str = "iqn.2026-01.com.example:bob";
+const GROUP: &str = "/sys/kernel/config/target/iscsi/iqn.2026-01.com.example:tank/tpgt_1";
+const SHARED: &str = "/tank/.ha";
+
+/// Two LUNs for anyone.
+const PLAIN: &[(&str, &str)] = &[("iqn", IQN), ("luns", "1=/dev/zd0 2=/dev/zd16")];
+
+/// Everything that goes together.
+const FULL: &[(&str, &str)] = &[
+    ("iqn", IQN),
+    ("luns", "1=/dev/zvol/tank/a 2=/dev/zvol/tank/b,serial=abc-1,product=Second,ro"),
+    ("portals", "192.0.2.10 [2001:db8::10]:3261"),
+    (
+        "allowed_initiators",
+        "iqn.2026-01.com.example:alice iqn.2026-01.com.example:bob",
+    ),
+    ("incoming_username", "initiator"),
+    ("incoming_password", "hidden-inside"),
+    ("outgoing_username", "target"),
+    ("outgoing_password", "hidden-outside"),
+    ("additional_parameters", "DefaultTime2Retain=0"),
+    ("tpg_attributes", "login_timeout=20"),
+    ("attributes", "emulate_3pc=0"),
+    ("emulate_tpu", "1"),
+    ("vendor_id", "HASTOR"),
+    ("aptpl_dir", SHARED),
+];
+
+fn reason(script: &Script, action: &str, params: &[(&str, &str)], exit: Exit) -> String {
+    let outcome: Outcome = act::<LioTarget>(script, action, params);
+    assert_eq!(outcome.exit, exit, "{action} {params:?}: {outcome:?}");
+    outcome.reason.unwrap_or_default()
+}
+
+fn ok(script: &Script, action: &str, params: &[(&str, &str)]) {
+    reason(script, action, params, Exit::Success);
+}
+
+fn with<'a>(params: &[(&'a str, &'a str)], more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let kept = params
+        .iter()
+        .filter(|(name, _)| !more.iter().any(|(other, _)| other == name));
+    kept.chain(more).copied().collect()
+}
+
+fn shows(script: &Script, path: &str) -> String {
+    let text = script.read_file(path);
+    text.unwrap_or_else(|| panic!("{path} is not there"))
+        .trim_matches(|c: char| c == '\0' || c == '\n')
+        .to_owned()
+}
+
+/// The backstore behind a LUN.
+fn store(script: &Script, lun: u16) -> String {
+    let host = script.host(std::time::Duration::from_secs(5));
+    let links = probe::lio::links(&host, &format!("{GROUP}/lun/lun_{lun}")).unwrap();
+    links[0].store.as_ref().unwrap().dir()
+}
+
+#[test]
+fn conforms() {
+    conformance::<LioTarget>(machine, PLAIN);
+}
+
+#[test]
+fn conforms_with_everything_configured() {
+    conformance::<LioTarget>(machine, FULL);
+}
+
+#[test]
+fn conforms_on_an_older_kernel() {
+    conformance::<LioTarget>(|| machine_with(LioKernel::v6_1()), FULL);
+}
+
+#[test]
+fn a_target_appears_whole() {
+    let script = machine();
+    ok(&script, "start", FULL);
+    for (file, value) in [
+        ("enable", "1"),
+        ("attrib/generate_node_acls", "0"),
+        ("attrib/authentication", "1"),
+        ("attrib/login_timeout", "20"),
+        ("param/DefaultTime2Retain", "0"),
+        ("acls/iqn.2026-01.com.example:alice/auth/password", "hidden-inside"),
+        ("acls/iqn.2026-01.com.example:bob/auth/password_mutual", "hidden-outside"),
+        ("acls/iqn.2026-01.com.example:bob/lun_2/write_protect", "0"),
+    ] {
+        assert_eq!(shows(&script, &format!("{GROUP}/{file}")), value, "{file}");
+    }
+    assert_eq!(script.lio().held(), ["/dev/zd0", "/dev/zd16"]);
+    let second = store(&script, 2);
+    let serial = shows(&script, &format!("{second}/wwn/vpd_unit_serial"));
+    assert!(serial.ends_with(": abc-1"), "{serial}");
+    assert!(shows(&script, &format!("{second}/wwn/product_id")).ends_with(": Second"));
+    assert_eq!(shows(&script, &format!("{second}/attrib/emulate_3pc")), "0");
+    assert!(script.tree().exists(&format!("{GROUP}/np/[2001:db8::10]:3261")));
+    // Nothing is to be done any more, and nothing is said that should not be.
+    let plan = act::<LioTarget>(&script, "plan", FULL);
+    assert_eq!(plan.stdout, "nothing would change\n");
+    let steps = script.steps().join("\n");
+    assert!(!steps.contains("hidden"), "{steps}");
+}
+
+#[test]
+fn the_target_is_enabled_last_and_disabled_first() {
+    let script = machine();
+    ok(&script, "start", FULL);
+    let changes = || -> Vec<String> {
+        let steps = script.steps().into_iter();
+        steps.filter(|step| step.contains("/config/target/")).collect()
+    };
+    assert!(changes().last().unwrap().ends_with("tpgt_1/enable"));
+    script.clear_steps();
+    ok(&script, "stop", FULL);
+    assert!(changes()[0].ends_with("tpgt_1/enable"), "{:?}", changes());
+}
+
+#[test]
+fn identity_is_the_same_on_every_node() {
+    let identity = |script: Script| {
+        ok(&script, "start", PLAIN);
+        let store = store(&script, 1);
+        ["wwn/vpd_unit_serial", "wwn/product_id", "wwn/vendor_id", "attrib/block_size"]
+            .map(|file| shows(&script, &format!("{store}/{file}")))
+    };
+    let other = machine();
+    // Other adapters, other numbers.
+    other.host(std::time::Duration::from_secs(5)).mkdir("/sys/kernel/config/target/core/iblock_0").unwrap();
+    assert_eq!(identity(machine()), identity(other));
+}
+
+#[test]
+fn one_lun_has_the_serial_number_that_the_peers_give_it() {
+    let script = machine();
+    ok(&script, "start", &[("iqn", IQN), ("path", "/dev/zd0"), ("lun", "3")]);
+    let serial = shows(&script, &format!("{}/wwn/vpd_unit_serial", store(&script, 3)));
+    // printf resource | md5sum | cut -c1-8
+    assert!(serial.ends_with(": 96ab4e16"), "{serial}");
+}
+
+#[test]
+fn a_stop_leaves_configfs_as_it_was() {
+    let script = machine();
+    foreign(&script);
+    let before = script.lio().snapshot();
+    for params in [PLAIN, FULL] {
+        ok(&script, "start", params);
+        assert_ne!(script.lio().snapshot(), before);
+        ok(&script, "stop", params);
+        assert_eq!(script.lio().snapshot(), before);
+    }
+}
+
+#[test]
+fn a_stop_needs_neither_parameters_nor_notes() {
+    let script = machine();
+    let before = script.lio().snapshot();
+    ok(&script, "start", FULL);
+    script.remove("/run/hastor");
+    ok(&script, "stop", &with(FULL, &[("iqn", "iqn.2026-01.com.example:other"), ("luns", "")]));
+    assert_eq!(script.lio().snapshot(), before);
+}
+
+/// A target that somebody made with targetcli.
+fn foreign(script: &Script) {
+    let host = script.host(std::time::Duration::from_secs(5));
+    let store = "/sys/kernel/config/target/core/iblock_0/theirs";
+    let group = "/sys/kernel/config/target/iscsi/iqn.2003-01.org.linux-iscsi.n1:theirs/tpgt_1";
+    for dir in [
+        "/sys/kernel/config/target/core/iblock_0",
+        store,
+        "/sys/kernel/config/target/iscsi",
+        "/sys/kernel/config/target/iscsi/iqn.2003-01.org.linux-iscsi.n1:theirs",
+        group,
+    ] {
+        host.mkdir(dir).unwrap();
+    }
+    host.write(&format!("{store}/control"), "udev_path=/dev/zd32").unwrap();
+    host.write(&format!("{store}/enable"), "1").unwrap();
+    host.write(&format!("{store}/wwn/vpd_unit_serial"), "theirs-1").unwrap();
+    host.mkdir(&format!("{group}/lun/lun_0")).unwrap();
+    host.symlink(store, &format!("{group}/lun/lun_0/abcdef")).unwrap();
+    host.write(&format!("{group}/enable"), "1").unwrap();
+    script.clear_steps();
+}
+
+#[test]
+fn what_others_made_is_not_mixed_up_with_ours() {
+    let script = machine();
+    foreign(&script);
+    let before = script.lio().snapshot();
+    let theirs = "iqn.2003-01.org.linux-iscsi.n1:theirs";
+    let said = reason(&script, "start", &with(PLAIN, &[("iqn", theirs)]), Exit::Generic);
+    assert_eq!(
+        said,
+        format!("target {theirs} is here already, and was made by something else (another resource, or targetcli)")
+    );
+    let luns = [("luns", "1=/dev/zd0,serial=theirs-1")];
+    let said = reason(&script, "start", &with(PLAIN, &luns), Exit::Generic);
+    assert!(
+        said.starts_with("unit 1: the serial number theirs-1 is that of iblock_0/theirs, which was made by something else"),
+        "{said}"
+    );
+    assert_eq!(script.lio().snapshot(), before);
+    let monitor = act::<LioTarget>(&script, "monitor", &with(PLAIN, &[("iqn", theirs)]));
+    assert_eq!(monitor.exit, Exit::NotRunning);
+}
+
+#[test]
+fn each_mistake_has_a_line_of_its_own() {
+    for (name, value, exit, expected) in [
+        ("iqn", "iqn.2026.example:x", Exit::NotConfigured, "parameter iqn: \"iqn.2026.example:x\" "),
+        ("portals", "192.0.2.10:99999", Exit::NotConfigured, "parameter portals: \"192.0.2.10:99999\" "),
+        ("portals", "storage.example:3260", Exit::NotConfigured, "parameter portals: \"storage.example:3260\" "),
+        ("luns", "1=/dev/zd0 1=/dev/zd16", Exit::NotConfigured, "parameter luns: \"1=/dev/zd0 1=/dev/zd16\" has LUN 1 twice"),
+        ("luns", "1=/dev/gone", Exit::Generic, "unit 1: /dev/gone is not there"),
+        ("allowed_initiators", "alice", Exit::NotConfigured, "parameter allowed_initiators: \"alice\" "),
+        ("attributes", "emulate_tpu=7", Exit::Generic, "unit 1: emulate_tpu=7: the kernel does not take it"),
+        ("definition", "/tank/lio.toml", Exit::NotConfigured, "parameter iqn: given together with definition /tank/lio.toml"),
+        ("aptpl_dir", "/nowhere", Exit::Generic, "parameter aptpl_dir: \"/nowhere\" is not a directory on this node"),
+        ("incoming_username", "user", Exit::NotConfigured, "parameter incoming_password: required with a user name"),
+    ] {
+        let script = machine();
+        let before = script.lio().snapshot();
+        let said = reason(&script, "start", &with(PLAIN, &[(name, value)]), exit);
+        assert!(said.contains(expected), "{name}={value}: {said}");
+        assert_eq!(script.lio().snapshot(), before, "{name}={value}");
+    }
+}
+
+#[test]
+fn a_device_in_use_is_named() {
+    let script = machine();
+    script.busy(|path| path == "/dev/zd16");
+    let before = script.lio().snapshot();
+    let said = reason(&script, "start", PLAIN, Exit::Generic);
+    assert!(said.contains("unit 2: opening /dev/zd16"), "{said}");
+    assert!(said.contains("busy"), "{said}");
+    assert_eq!(script.lio().snapshot(), before);
+}
+
+#[test]
+fn a_file_with_passwords_is_nobody_elses() {
+    let script = machine();
+    script.write_file("/etc/chap", "hidden-inside\n");
+    let params = with(PLAIN, &[("incoming_username", "u"), ("password_file", "/etc/chap")]);
+    let said = reason(&script, "start", &params, Exit::Generic);
+    assert!(said.contains("has mode 0644; expected 0600"), "{said}");
+}
+
+#[test]
+fn a_monitor_misses_whatever_is_missing() {
+    let damage: [(&str, &str, fn(&Script)); 7] = [
+        ("disabled", "it is disabled", |script| {
+            kernel(script).write(&format!("{GROUP}/enable"), "0").unwrap()
+        }),
+        ("portal", "its portal 192.0.2.10:3260 is not there", |script| {
+            kernel(script).rmdir(&format!("{GROUP}/np/192.0.2.10:3260")).unwrap()
+        }),
+        ("device", "its device /dev/zvol/tank/a is gone", |script| {
+            script.remove("/dev/zvol/tank/a")
+        }),
+        ("other device", "is now another device (230:16) than the one that is served (230:0)", |script| {
+            script.remove("/dev/zvol/tank/a");
+            script.tree().symlink("/dev/zd16", "/dev/zvol/tank/a");
+        }),
+        ("read-only", "its device /dev/zvol/tank/a has become read-only", |script| {
+            script.write_file("/sys/class/block/zd0/ro", "1\n")
+        }),
+        ("mapped LUN", "does not see LUN 1", |script| {
+            let at = format!("{GROUP}/acls/{ALICE}/lun_1");
+            kernel(script).remove(&format!("{at}/lun_1")).unwrap();
+        }),
+        ("target", "it is not there", |script| {
+            let host = kernel(script);
+            let found = crate::own::Own::find(&own(), &host, &[]).unwrap();
+            let mut steps = crate::plan::removal(&host, &found).unwrap();
+            steps.retain(|step| !step.to_string().contains("core/"));
+            crate::steps::apply(&host, &steps).unwrap();
+        }),
+    ];
+    for (what, expected, harm) in damage {
+        let script = machine();
+        ok(&script, "start", FULL);
+        ok(&script, "monitor", FULL);
+        harm(&script);
+        let said = reason(&script, "monitor", FULL, Exit::Generic);
+        assert!(said.contains(expected), "{what}: {said}");
+        let before = machine().lio().snapshot();
+        ok(&script, "stop", FULL);
+        assert_eq!(script.lio().snapshot(), before, "{what}");
+    }
+}
+
+fn kernel(script: &Script) -> host::Host {
+    script.host(std::time::Duration::from_secs(5))
+}
+
+fn own() -> crate::own::Own {
+    crate::own::Own::named("resource")
+}
+
+#[test]
+fn a_reload_adds_and_removes_without_dropping_a_session() {
+    let script = machine();
+    ok(&script, "start", FULL);
+    let acl = format!("{GROUP}/acls/{ALICE}");
+    script.lio().log_in(&acl);
+    let session = shows(&script, &format!("{acl}/info"));
+    let kept = store(&script, 1);
+    let other = with(
+        FULL,
+        &[
+            ("luns", "1=/dev/zvol/tank/a 7=/dev/zd32"),
+            ("allowed_initiators", ALICE),
+        ],
+    );
+    script.clear_steps();
+    ok(&script, "reload-agent", &other);
+    assert_eq!(shows(&script, &format!("{acl}/info")), session);
+    assert_eq!(store(&script, 1), kept);
+    assert!(script.tree().exists(&format!("{acl}/lun_7/lun_7")));
+    assert!(!script.tree().exists(&format!("{acl}/lun_2")));
+    assert!(!script.tree().exists(&format!("{GROUP}/acls/{BOB}")));
+    let touched = script.steps().into_iter().filter(|step| step.ends_with("/enable"));
+    assert_eq!(touched.count(), 1, "only the new unit is enabled");
+    ok(&script, "monitor", &other);
+    ok(&script, "stop", &other);
+    assert_eq!(script.lio().snapshot(), machine().lio().snapshot());
+}
+
+#[test]
+fn reservations_move_with_the_storage() {
+    let first = machine();
+    ok(&first, "start", FULL);
+    let mapped = |name: &str| format!("{GROUP}/acls/{name}/lun_1");
+    first.lio().log_in(&format!("{GROUP}/acls/{ALICE}"));
+    // Not even persistent by the initiator's own wish.
+    first.lio().register(&mapped(ALICE), Some("00023d000001"), 0xabcd, false).unwrap();
+    first.lio().reserve(&mapped(ALICE), 5).unwrap();
+    let serial = shows(&first, &format!("{}/wwn/vpd_unit_serial", store(&first, 1)));
+    let name = format!("aptpl_{}", serial.rsplit(' ').next().unwrap());
+    let kept = first.read_file(&format!("{SHARED}/{name}")).unwrap();
+    assert!(kept.contains("sa_res_key=43981"), "{kept}");
+
+    let second = machine();
+    second.write_file(&format!("{SHARED}/{name}"), &kept);
+    ok(&second, "start", FULL);
+    let holder = shows(&second, &format!("{}/pr/res_holder", store(&second, 1)));
+    assert!(holder.contains(ALICE), "{holder}");
+    // What was cut by a power loss is not taken for nothing.
+    ok(&second, "stop", FULL);
+    second.write_file(&format!("{SHARED}/{name}"), &kept[..kept.len() / 2]);
+    let said = reason(&second, "start", FULL, Exit::Generic);
+    assert!(said.contains("has the persistent reservations of a unit and cannot be read"), "{said}");
+    second.write_file(&format!("{SHARED}/{name}.last"), &kept);
+    ok(&second, "start", FULL);
+    let holder = shows(&second, &format!("{}/pr/res_holder", store(&second, 1)));
+    assert!(holder.contains(ALICE), "{holder}");
+}
+
+#[test]
+fn what_a_node_reserved_alone_is_put_aside() {
+    let script = machine();
+    ok(&script, "start", FULL);
+    let serial = shows(&script, &format!("{}/wwn/vpd_unit_serial", store(&script, 1)));
+    let link = format!("/var/target/pr/aptpl_{}", serial.rsplit(' ').next().unwrap());
+    ok(&script, "stop", FULL);
+    assert!(!script.tree().exists(&link), "nothing leads to the storage any more");
+    script.write_file(&link, "stale");
+    ok(&script, "start", FULL);
+    assert_eq!(script.read_file(&format!("{link}.local")).as_deref(), Some("stale"));
+}
+
+fn as_clone(action: &str, params: &[(&str, &str)]) -> Call {
+    let params: BTreeMap<String, String> = params
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    let mut call = call(action, params);
+    call.meta.insert("promotable".into(), "true".into());
+    call.instance = "resource:1".into();
+    call
+}
+
+fn clone_ok(script: &Script, action: &str, params: &[(&str, &str)], exit: Exit) {
+    let host = script.host(std::time::Duration::from_secs(20));
+    let outcome = ocf::execute::<LioTarget>(&as_clone(action, params), &host);
+    assert_eq!(outcome.exit, exit, "{action}: {outcome:?}");
+}
+
+#[test]
+fn the_node_that_is_not_promoted_opens_nothing() {
+    let script = machine()
+        .when("crm_node --cluster-id", Reply::ok("2\n"))
+        .when_matching(|cmd| cmd.program() == "crm_attribute", Reply::ok(""))
+        .when_matching(
+            |cmd| cmd.program() == "attrd_updater",
+            Reply::ok("name=\"hastor-resource-sizes\" host=\"n1\" value=\"1=67108864,2=8192\"\n"),
+        );
+    let before = script.lio().snapshot();
+    let params = with(FULL, &[("aptpl_dir", "")]);
+    clone_ok(&script, "start", &params, Exit::Success);
+    clone_ok(&script, "monitor", &params, Exit::Success);
+    assert!(script.lio().held().is_empty());
+    let standby = store(&script, 1);
+    assert_eq!(shows(&script, &format!("{standby}/alua/hastor_2/alua_access_state")), "2");
+    let serial = shows(&script, &format!("{standby}/wwn/vpd_unit_serial"));
+
+    clone_ok(&script, "promote", &params, Exit::Success);
+    clone_ok(&script, "monitor", &params, Exit::Promoted);
+    assert_eq!(script.lio().held(), ["/dev/zd0", "/dev/zd16"]);
+    let active = store(&script, 1);
+    assert_eq!(shows(&script, &format!("{active}/alua/hastor_2/alua_access_state")), "0");
+    assert_eq!(shows(&script, &format!("{active}/alua/hastor_2/tg_pt_gp_id")), "2");
+    assert_eq!(shows(&script, &format!("{active}/wwn/vpd_unit_serial")), serial);
+
+    clone_ok(&script, "demote", &params, Exit::Success);
+    assert!(script.lio().held().is_empty());
+    clone_ok(&script, "stop", &params, Exit::Success);
+    assert_eq!(script.lio().snapshot(), before);
+    assert_eq!(DISKS.len(), 3);
+}
