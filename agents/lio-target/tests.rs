@@ -23,7 +23,10 @@ const PLAIN: &[(&str, &str)] = &[("iqn", IQN), ("luns", "1=/dev/zd0 2=/dev/zd16"
 /// Everything that goes together.
 const FULL: &[(&str, &str)] = &[
     ("iqn", IQN),
-    ("luns", "1=/dev/zvol/tank/a 2=/dev/zvol/tank/b,serial=abc-1,product=Second,ro"),
+    (
+        "luns",
+        "1=/dev/zvol/tank/a 2=/dev/zvol/tank/b,serial=abc-1,product=Second,ro",
+    ),
     ("portals", "192.0.2.10 [2001:db8::10]:3261"),
     (
         "allowed_initiators",
@@ -97,8 +100,14 @@ fn a_target_appears_whole() {
         ("attrib/authentication", "1"),
         ("attrib/login_timeout", "20"),
         ("param/DefaultTime2Retain", "0"),
-        ("acls/iqn.2026-01.com.example:alice/auth/password", "hidden-inside"),
-        ("acls/iqn.2026-01.com.example:bob/auth/password_mutual", "hidden-outside"),
+        (
+            "acls/iqn.2026-01.com.example:alice/auth/password",
+            "hidden-inside",
+        ),
+        (
+            "acls/iqn.2026-01.com.example:bob/auth/password_mutual",
+            "hidden-outside",
+        ),
         ("acls/iqn.2026-01.com.example:bob/lun_2/write_protect", "0"),
     ] {
         assert_eq!(shows(&script, &format!("{GROUP}/{file}")), value, "{file}");
@@ -109,7 +118,11 @@ fn a_target_appears_whole() {
     assert!(serial.ends_with(": abc-1"), "{serial}");
     assert!(shows(&script, &format!("{second}/wwn/product_id")).ends_with(": Second"));
     assert_eq!(shows(&script, &format!("{second}/attrib/emulate_3pc")), "0");
-    assert!(script.tree().exists(&format!("{GROUP}/np/[2001:db8::10]:3261")));
+    assert!(
+        script
+            .tree()
+            .exists(&format!("{GROUP}/np/[2001:db8::10]:3261"))
+    );
     // Nothing is to be done any more, and nothing is said that should not be.
     let plan = act::<LioTarget>(&script, "plan", FULL);
     assert_eq!(plan.stdout, "nothing would change\n");
@@ -123,7 +136,9 @@ fn the_target_is_enabled_last_and_disabled_first() {
     ok(&script, "start", FULL);
     let changes = || -> Vec<String> {
         let steps = script.steps().into_iter();
-        steps.filter(|step| step.contains("/config/target/")).collect()
+        steps
+            .filter(|step| step.contains("/config/target/"))
+            .collect()
     };
     assert!(changes().last().unwrap().ends_with("tpgt_1/enable"));
     script.clear_steps();
@@ -136,20 +151,35 @@ fn identity_is_the_same_on_every_node() {
     let identity = |script: Script| {
         ok(&script, "start", PLAIN);
         let store = store(&script, 1);
-        ["wwn/vpd_unit_serial", "wwn/product_id", "wwn/vendor_id", "attrib/block_size"]
-            .map(|file| shows(&script, &format!("{store}/{file}")))
+        [
+            "wwn/vpd_unit_serial",
+            "wwn/product_id",
+            "wwn/vendor_id",
+            "attrib/block_size",
+        ]
+        .map(|file| shows(&script, &format!("{store}/{file}")))
     };
     let other = machine();
     // Other adapters, other numbers.
-    other.host(std::time::Duration::from_secs(5)).mkdir("/sys/kernel/config/target/core/iblock_0").unwrap();
+    other
+        .host(std::time::Duration::from_secs(5))
+        .mkdir("/sys/kernel/config/target/core/iblock_0")
+        .unwrap();
     assert_eq!(identity(machine()), identity(other));
 }
 
 #[test]
 fn one_lun_has_the_serial_number_that_the_peers_give_it() {
     let script = machine();
-    ok(&script, "start", &[("iqn", IQN), ("path", "/dev/zd0"), ("lun", "3")]);
-    let serial = shows(&script, &format!("{}/wwn/vpd_unit_serial", store(&script, 3)));
+    ok(
+        &script,
+        "start",
+        &[("iqn", IQN), ("path", "/dev/zd0"), ("lun", "3")],
+    );
+    let serial = shows(
+        &script,
+        &format!("{}/wwn/vpd_unit_serial", store(&script, 3)),
+    );
     // printf resource | md5sum | cut -c1-8
     assert!(serial.ends_with(": 96ab4e16"), "{serial}");
 }
@@ -173,7 +203,14 @@ fn a_stop_needs_neither_parameters_nor_notes() {
     let before = script.lio().snapshot();
     ok(&script, "start", FULL);
     script.remove("/run/hastor");
-    ok(&script, "stop", &with(FULL, &[("iqn", "iqn.2026-01.com.example:other"), ("luns", "")]));
+    ok(
+        &script,
+        "stop",
+        &with(
+            FULL,
+            &[("iqn", "iqn.2026-01.com.example:other"), ("luns", "")],
+        ),
+    );
     assert_eq!(script.lio().snapshot(), before);
 }
 
@@ -191,11 +228,14 @@ fn foreign(script: &Script) {
     ] {
         host.mkdir(dir).unwrap();
     }
-    host.write(&format!("{store}/control"), "udev_path=/dev/zd32").unwrap();
+    host.write(&format!("{store}/control"), "udev_path=/dev/zd32")
+        .unwrap();
     host.write(&format!("{store}/enable"), "1").unwrap();
-    host.write(&format!("{store}/wwn/vpd_unit_serial"), "theirs-1").unwrap();
+    host.write(&format!("{store}/wwn/vpd_unit_serial"), "theirs-1")
+        .unwrap();
     host.mkdir(&format!("{group}/lun/lun_0")).unwrap();
-    host.symlink(store, &format!("{group}/lun/lun_0/abcdef")).unwrap();
+    host.symlink(store, &format!("{group}/lun/lun_0/abcdef"))
+        .unwrap();
     host.write(&format!("{group}/enable"), "1").unwrap();
     script.clear_steps();
 }
@@ -206,10 +246,17 @@ fn what_others_made_is_not_mixed_up_with_ours() {
     foreign(&script);
     let before = script.lio().snapshot();
     let theirs = "iqn.2003-01.org.linux-iscsi.n1:theirs";
-    let said = reason(&script, "start", &with(PLAIN, &[("iqn", theirs)]), Exit::Generic);
+    let said = reason(
+        &script,
+        "start",
+        &with(PLAIN, &[("iqn", theirs)]),
+        Exit::Generic,
+    );
     assert_eq!(
         said,
-        format!("target {theirs} is here already, and was made by something else (another resource, or targetcli)")
+        format!(
+            "target {theirs} is here already, and was made by something else (another resource, or targetcli)"
+        )
     );
     let luns = [("luns", "1=/dev/zd0,serial=theirs-1")];
     let said = reason(&script, "start", &with(PLAIN, &luns), Exit::Generic);
@@ -225,16 +272,66 @@ fn what_others_made_is_not_mixed_up_with_ours() {
 #[test]
 fn each_mistake_has_a_line_of_its_own() {
     for (name, value, exit, expected) in [
-        ("iqn", "iqn.2026.example:x", Exit::NotConfigured, "parameter iqn: \"iqn.2026.example:x\" "),
-        ("portals", "192.0.2.10:99999", Exit::NotConfigured, "parameter portals: \"192.0.2.10:99999\" "),
-        ("portals", "storage.example:3260", Exit::NotConfigured, "parameter portals: \"storage.example:3260\" "),
-        ("luns", "1=/dev/zd0 1=/dev/zd16", Exit::NotConfigured, "parameter luns: \"1=/dev/zd0 1=/dev/zd16\" has LUN 1 twice"),
-        ("luns", "1=/dev/gone", Exit::Generic, "unit 1: /dev/gone is not there"),
-        ("allowed_initiators", "alice", Exit::NotConfigured, "parameter allowed_initiators: \"alice\" "),
-        ("attributes", "emulate_tpu=7", Exit::Generic, "unit 1: emulate_tpu=7: the kernel does not take it"),
-        ("definition", "/tank/lio.toml", Exit::NotConfigured, "parameter iqn: given together with definition /tank/lio.toml"),
-        ("aptpl_dir", "/nowhere", Exit::Generic, "parameter aptpl_dir: \"/nowhere\" is not a directory on this node"),
-        ("incoming_username", "user", Exit::NotConfigured, "parameter incoming_password: required with a user name"),
+        (
+            "iqn",
+            "iqn.2026.example:x",
+            Exit::NotConfigured,
+            "parameter iqn: \"iqn.2026.example:x\" ",
+        ),
+        (
+            "portals",
+            "192.0.2.10:99999",
+            Exit::NotConfigured,
+            "parameter portals: \"192.0.2.10:99999\" ",
+        ),
+        (
+            "portals",
+            "storage.example:3260",
+            Exit::NotConfigured,
+            "parameter portals: \"storage.example:3260\" ",
+        ),
+        (
+            "luns",
+            "1=/dev/zd0 1=/dev/zd16",
+            Exit::NotConfigured,
+            "parameter luns: \"1=/dev/zd0 1=/dev/zd16\" has LUN 1 twice",
+        ),
+        (
+            "luns",
+            "1=/dev/gone",
+            Exit::Generic,
+            "unit 1: /dev/gone is not there",
+        ),
+        (
+            "allowed_initiators",
+            "alice",
+            Exit::NotConfigured,
+            "parameter allowed_initiators: \"alice\" ",
+        ),
+        (
+            "attributes",
+            "emulate_tpu=7",
+            Exit::Generic,
+            "unit 1: emulate_tpu=7: the kernel does not take it",
+        ),
+        (
+            "definition",
+            "/tank/lio.toml",
+            Exit::NotConfigured,
+            "parameter iqn: given together with definition /tank/lio.toml",
+        ),
+        (
+            "aptpl_dir",
+            "/nowhere",
+            Exit::Generic,
+            "parameter aptpl_dir: \"/nowhere\" is not a directory on this node",
+        ),
+        (
+            "incoming_username",
+            "user",
+            Exit::NotConfigured,
+            "parameter incoming_password: required with a user name",
+        ),
     ] {
         let script = machine();
         let before = script.lio().snapshot();
@@ -259,7 +356,10 @@ fn a_device_in_use_is_named() {
 fn a_file_with_passwords_is_nobody_elses() {
     let script = machine();
     script.write_file("/etc/chap", "hidden-inside\n");
-    let params = with(PLAIN, &[("incoming_username", "u"), ("password_file", "/etc/chap")]);
+    let params = with(
+        PLAIN,
+        &[("incoming_username", "u"), ("password_file", "/etc/chap")],
+    );
     let said = reason(&script, "start", &params, Exit::Generic);
     assert!(said.contains("has mode 0644; expected 0600"), "{said}");
 }
@@ -268,21 +368,35 @@ fn a_file_with_passwords_is_nobody_elses() {
 fn a_monitor_misses_whatever_is_missing() {
     let damage: [(&str, &str, fn(&Script)); 7] = [
         ("disabled", "it is disabled", |script| {
-            kernel(script).write(&format!("{GROUP}/enable"), "0").unwrap()
+            kernel(script)
+                .write(&format!("{GROUP}/enable"), "0")
+                .unwrap()
         }),
-        ("portal", "its portal 192.0.2.10:3260 is not there", |script| {
-            kernel(script).rmdir(&format!("{GROUP}/np/192.0.2.10:3260")).unwrap()
-        }),
+        (
+            "portal",
+            "its portal 192.0.2.10:3260 is not there",
+            |script| {
+                kernel(script)
+                    .rmdir(&format!("{GROUP}/np/192.0.2.10:3260"))
+                    .unwrap()
+            },
+        ),
         ("device", "its device /dev/zvol/tank/a is gone", |script| {
             script.remove("/dev/zvol/tank/a")
         }),
-        ("other device", "is now another device (230:16) than the one that is served (230:0)", |script| {
-            script.remove("/dev/zvol/tank/a");
-            script.tree().symlink("/dev/zd16", "/dev/zvol/tank/a");
-        }),
-        ("read-only", "its device /dev/zvol/tank/a has become read-only", |script| {
-            script.write_file("/sys/class/block/zd0/ro", "1\n")
-        }),
+        (
+            "other device",
+            "is now another device (230:16) than the one that is served (230:0)",
+            |script| {
+                script.remove("/dev/zvol/tank/a");
+                script.tree().symlink("/dev/zd16", "/dev/zvol/tank/a");
+            },
+        ),
+        (
+            "read-only",
+            "its device /dev/zvol/tank/a has become read-only",
+            |script| script.write_file("/sys/class/block/zd0/ro", "1\n"),
+        ),
         ("mapped LUN", "does not see LUN 1", |script| {
             let at = format!("{GROUP}/acls/{ALICE}/lun_1");
             kernel(script).remove(&format!("{at}/lun_1")).unwrap();
@@ -338,7 +452,10 @@ fn a_reload_adds_and_removes_without_dropping_a_session() {
     assert!(script.tree().exists(&format!("{acl}/lun_7/lun_7")));
     assert!(!script.tree().exists(&format!("{acl}/lun_2")));
     assert!(!script.tree().exists(&format!("{GROUP}/acls/{BOB}")));
-    let touched = script.steps().into_iter().filter(|step| step.ends_with("/enable"));
+    let touched = script
+        .steps()
+        .into_iter()
+        .filter(|step| step.ends_with("/enable"));
     assert_eq!(touched.count(), 1, "only the new unit is enabled");
     ok(&script, "monitor", &other);
     ok(&script, "stop", &other);
@@ -352,7 +469,10 @@ fn reservations_move_with_the_storage() {
     let mapped = |name: &str| format!("{GROUP}/acls/{name}/lun_1");
     first.lio().log_in(&format!("{GROUP}/acls/{ALICE}"));
     // Not even persistent by the initiator's own wish.
-    first.lio().register(&mapped(ALICE), Some("00023d000001"), 0xabcd, false).unwrap();
+    first
+        .lio()
+        .register(&mapped(ALICE), Some("00023d000001"), 0xabcd, false)
+        .unwrap();
     first.lio().reserve(&mapped(ALICE), 5).unwrap();
     let serial = shows(&first, &format!("{}/wwn/vpd_unit_serial", store(&first, 1)));
     let name = format!("aptpl_{}", serial.rsplit(' ').next().unwrap());
@@ -368,7 +488,10 @@ fn reservations_move_with_the_storage() {
     ok(&second, "stop", FULL);
     second.write_file(&format!("{SHARED}/{name}"), &kept[..kept.len() / 2]);
     let said = reason(&second, "start", FULL, Exit::Generic);
-    assert!(said.contains("has the persistent reservations of a unit and cannot be read"), "{said}");
+    assert!(
+        said.contains("has the persistent reservations of a unit and cannot be read"),
+        "{said}"
+    );
     second.write_file(&format!("{SHARED}/{name}.last"), &kept);
     ok(&second, "start", FULL);
     let holder = shows(&second, &format!("{}/pr/res_holder", store(&second, 1)));
@@ -379,13 +502,25 @@ fn reservations_move_with_the_storage() {
 fn what_a_node_reserved_alone_is_put_aside() {
     let script = machine();
     ok(&script, "start", FULL);
-    let serial = shows(&script, &format!("{}/wwn/vpd_unit_serial", store(&script, 1)));
-    let link = format!("/var/target/pr/aptpl_{}", serial.rsplit(' ').next().unwrap());
+    let serial = shows(
+        &script,
+        &format!("{}/wwn/vpd_unit_serial", store(&script, 1)),
+    );
+    let link = format!(
+        "/var/target/pr/aptpl_{}",
+        serial.rsplit(' ').next().unwrap()
+    );
     ok(&script, "stop", FULL);
-    assert!(!script.tree().exists(&link), "nothing leads to the storage any more");
+    assert!(
+        !script.tree().exists(&link),
+        "nothing leads to the storage any more"
+    );
     script.write_file(&link, "stale");
     ok(&script, "start", FULL);
-    assert_eq!(script.read_file(&format!("{link}.local")).as_deref(), Some("stale"));
+    assert_eq!(
+        script.read_file(&format!("{link}.local")).as_deref(),
+        Some("stale")
+    );
 }
 
 fn as_clone(action: &str, params: &[(&str, &str)]) -> Call {
@@ -420,16 +555,34 @@ fn the_node_that_is_not_promoted_opens_nothing() {
     clone_ok(&script, "monitor", &params, Exit::Success);
     assert!(script.lio().held().is_empty());
     let standby = store(&script, 1);
-    assert_eq!(shows(&script, &format!("{standby}/alua/hastor_2/alua_access_state")), "2");
+    assert_eq!(
+        shows(
+            &script,
+            &format!("{standby}/alua/hastor_2/alua_access_state")
+        ),
+        "2"
+    );
     let serial = shows(&script, &format!("{standby}/wwn/vpd_unit_serial"));
 
     clone_ok(&script, "promote", &params, Exit::Success);
     clone_ok(&script, "monitor", &params, Exit::Promoted);
     assert_eq!(script.lio().held(), ["/dev/zd0", "/dev/zd16"]);
     let active = store(&script, 1);
-    assert_eq!(shows(&script, &format!("{active}/alua/hastor_2/alua_access_state")), "0");
-    assert_eq!(shows(&script, &format!("{active}/alua/hastor_2/tg_pt_gp_id")), "2");
-    assert_eq!(shows(&script, &format!("{active}/wwn/vpd_unit_serial")), serial);
+    assert_eq!(
+        shows(
+            &script,
+            &format!("{active}/alua/hastor_2/alua_access_state")
+        ),
+        "0"
+    );
+    assert_eq!(
+        shows(&script, &format!("{active}/alua/hastor_2/tg_pt_gp_id")),
+        "2"
+    );
+    assert_eq!(
+        shows(&script, &format!("{active}/wwn/vpd_unit_serial")),
+        serial
+    );
 
     clone_ok(&script, "demote", &params, Exit::Success);
     assert!(script.lio().held().is_empty());

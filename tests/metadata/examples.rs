@@ -84,8 +84,14 @@ const LIO_TARGET: Examples = &[
     ("iqn", "iqn.2026-01.com.example:tank"),
     ("portals", "192.0.2.10 192.0.2.11:3261 [2001:db8::10]:3260"),
     ("iser_portals", "192.0.2.10"),
-    ("allowed_initiators", "iqn.2026-01.com.example:a iqn.2026-01.com.example:b"),
-    ("luns", "1=/dev/zvol/tank/vm1,serial=x-1,product=vm1 2=/dev/zvol/tank/vm2,ro"),
+    (
+        "allowed_initiators",
+        "iqn.2026-01.com.example:a iqn.2026-01.com.example:b",
+    ),
+    (
+        "luns",
+        "1=/dev/zvol/tank/vm1,serial=x-1,product=vm1 2=/dev/zvol/tank/vm2,ro",
+    ),
     ("path", "/dev/zvol/tank/vm1"),
     ("lun", "1"),
     ("scsi_sn", "6f1c2d3e"),
@@ -98,7 +104,10 @@ const LIO_TARGET: Examples = &[
     ("outgoing_password", "other-letters"),
     ("password_file", "/etc/hastor/tank.chap"),
     ("tpgt", "1"),
-    ("additional_parameters", "DefaultTime2Retain=0 MaxConnections=2"),
+    (
+        "additional_parameters",
+        "DefaultTime2Retain=0 MaxConnections=2",
+    ),
     ("tpg_attributes", "login_timeout=15"),
     ("attributes", "max_write_same_len=65535"),
     ("strict", "yes"),

@@ -24,7 +24,10 @@ pub fn machine_with(kernel: LioKernel) -> Script {
     tree.mkdir("/etc");
     for (disk, number, volume) in DISKS {
         tree.write(&format!("/dev/{disk}"), "");
-        tree.write(&format!("/sys/class/block/{disk}/dev"), &format!("{number}\n"));
+        tree.write(
+            &format!("/sys/class/block/{disk}/dev"),
+            &format!("{number}\n"),
+        );
         tree.write(&format!("/sys/class/block/{disk}/size"), "131072\n");
         tree.write(&format!("/sys/class/block/{disk}/ro"), "0\n");
         tree.symlink(&format!("/dev/{disk}"), &format!("/dev/zvol/tank/{volume}"));

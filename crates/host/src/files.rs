@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::Host;
+use crate::{Access, Host};
 
 impl Host {
     /// Where `path` (absolute) lies on this machine.
@@ -22,7 +22,7 @@ impl Host {
 
     /// The text of a file, or None if there is no such file.
     pub fn read(&self, path: &str) -> Result<Option<String>> {
-        match fs::read(self.at(path)) {
+        match self.content(path) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(error) => absent(error).with_context(|| format!("reading {path}")),
         }
@@ -30,7 +30,7 @@ impl Host {
 
     /// The content of a file that is no text, or None if there is no such file.
     pub fn read_bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        match fs::read(self.at(path)) {
+        match self.content(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) => absent(error).with_context(|| format!("reading {path}")),
         }
@@ -98,11 +98,13 @@ impl Host {
     /// Writes into a file that exists, as one `write`: the way a kernel attribute is set.
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
         self.change("writing", path, |at| {
-            fs::OpenOptions::new()
-                .write(true)
-                .truncate(true)
-                .open(at)?
-                .write_all(text.as_bytes())
+            self.unless_kernel_file(path, Access::Write(text), || {
+                fs::OpenOptions::new()
+                    .write(true)
+                    .truncate(true)
+                    .open(at)?
+                    .write_all(text.as_bytes())
+            })
         })
     }
 
@@ -170,7 +172,7 @@ impl Host {
     /// Makes a directory; that it is there already is fine.
     pub fn mkdir(&self, path: &str) -> Result<()> {
         self.change("making the directory", path, |at| {
-            let made = fs::create_dir(at).map(|()| self.system.made_dir(path));
+            let made = self.unless_kernel_file(path, Access::MakeDir, || fs::create_dir(at));
             unless(ErrorKind::AlreadyExists, made)
         })
     }
@@ -180,33 +182,61 @@ impl Host {
         if self.is_dir(path) {
             return Ok(());
         }
-        self.change("making the directory", path, |at| fs::create_dir_all(at))
+        self.change("making the directory", path, |_| {
+            let ends = path.match_indices('/').map(|(at, _)| at);
+            for end in ends.skip_while(|end| *end == 0).chain([path.len()]) {
+                let dir = &path[..end];
+                let made =
+                    self.unless_kernel_file(dir, Access::MakeDir, || fs::create_dir(self.at(dir)));
+                if !self.is_dir(dir) {
+                    made?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Removes an empty directory; that it is not there is fine.
     pub fn rmdir(&self, path: &str) -> Result<()> {
         self.change("removing the directory", path, |at| {
-            let removed = self
-                .system
-                .removes_dir(path)
-                .and_then(|()| fs::remove_dir(at));
+            let removed = self.unless_kernel_file(path, Access::RemoveDir, || fs::remove_dir(at));
             unless(ErrorKind::NotFound, removed)
         })
     }
 
     /// Makes the symbolic link `path` that points to `target`, both absolute on this machine.
     pub fn symlink(&self, target: &str, path: &str) -> Result<()> {
-        let target = self.at(target);
         self.change("making the link", path, |at| {
-            std::os::unix::fs::symlink(&target, at)
+            self.unless_kernel_file(path, Access::Link(target), || {
+                std::os::unix::fs::symlink(self.at(target), at)
+            })
         })
     }
 
     /// Removes a file or a link; that it is not there is fine.
     pub fn remove(&self, path: &str) -> Result<()> {
         self.change("removing", path, |at| {
-            unless(ErrorKind::NotFound, fs::remove_file(at))
+            let removed = self.unless_kernel_file(path, Access::Unlink, || fs::remove_file(at));
+            unless(ErrorKind::NotFound, removed)
         })
+    }
+
+    fn content(&self, path: &str) -> io::Result<Vec<u8>> {
+        match self.system.kernel_file(path, Access::Read) {
+            Some(Err(refused)) => Err(refused),
+            _ => fs::read(self.at(path)),
+        }
+    }
+
+    fn unless_kernel_file(
+        &self,
+        path: &str,
+        access: Access<'_>,
+        ordinary: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.system
+            .kernel_file(path, access)
+            .unwrap_or_else(ordinary)
     }
 
     fn change(

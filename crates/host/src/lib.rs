@@ -96,13 +96,10 @@ pub trait System {
         Ok(())
     }
 
-    /// Told after a directory was made. The test double fills it as configfs would.
-    fn made_dir(&self, _path: &str) {}
-
-    /// Told before a directory is removed. The test double empties it as configfs would, or
-    /// refuses.
-    fn removes_dir(&self, _path: &str) -> std::io::Result<()> {
-        Ok(())
+    /// Asked before a file is read or changed: what a file system of the kernel answers that has rules of its own, or
+    /// None where files are just files. The test double stands in for configfs here.
+    fn kernel_file(&self, _path: &str, _access: Access<'_>) -> Option<io::Result<()>> {
+        None
     }
 }
 
@@ -110,6 +107,23 @@ pub trait System {
 pub trait Connection: io::Read + io::Write {}
 
 impl<T: io::Read + io::Write> Connection for T {}
+
+/// What is done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access<'a> {
+    /// Its content is read.
+    Read,
+    /// This is written, by one `write`.
+    Write(&'a str),
+    /// It is made, as a directory.
+    MakeDir,
+    /// It is removed, as a directory.
+    RemoveDir,
+    /// It is made, as a symbolic link to this path.
+    Link(&'a str),
+    /// It is removed, as a file or a link.
+    Unlink,
+}
 
 /// Somebody who looks on while something takes its time.
 pub struct Watch<'a> {

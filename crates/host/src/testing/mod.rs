@@ -21,15 +21,16 @@
 )]
 
 mod block;
+mod lio;
 pub mod net;
 mod reply;
 mod script;
-mod skeleton;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use block::PrDisk;
+pub use lio::{Disk, Lio, LioKernel};
 pub use net::{Network, Tables};
 pub use reply::Reply;
 pub use script::{Fault, Killed, Script};

@@ -12,12 +12,12 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::block::{self, PrDisk, PrDisks};
+use super::lio::{Engine, Lio, LioKernel};
 use super::reply::{End, Reply};
-use super::skeleton::Skeleton;
 use super::{Network, Tree};
 use crate::cmd::{Cmd, CmdError, Output, Status};
 use crate::net::{Net, NetError};
-use crate::{Connection, Deadline, Host, MountFlags, PrError, Reservations, System, Watch};
+use crate::{Access, Connection, Deadline, Host, MountFlags, PrError, Reservations, System, Watch};
 
 /// A machine for tests. A clone is the same machine.
 ///
@@ -34,7 +34,6 @@ pub struct Script {
 
 struct State {
     commands: Vec<(Called, Reply)>,
-    skeletons: Vec<Skeleton>,
     now: Instant,
     timeout: Duration,
     steps: Vec<String>,
@@ -43,6 +42,7 @@ struct State {
     meanwhile: Vec<Meanwhile>,
     stubborn: Vec<i32>,
     services: BTreeMap<SocketAddr, Service>,
+    lio: Option<Lio>,
     /// The key that this host has registered with a disk.
     our_keys: BTreeMap<String, u64>,
 }
@@ -122,7 +122,6 @@ impl Script {
             .unwrap_or_else(|error| panic!("making a directory for the test: {error}"));
         let state = State {
             commands: Vec::new(),
-            skeletons: Vec::new(),
             now: Instant::now(),
             timeout: Duration::ZERO,
             steps: Vec::new(),
@@ -131,6 +130,7 @@ impl Script {
             meanwhile: Vec::new(),
             stubborn: Vec::new(),
             services: BTreeMap::new(),
+            lio: None,
             our_keys: BTreeMap::new(),
         };
         Script {
@@ -219,13 +219,17 @@ impl Script {
         self.clone()
     }
 
-    /// Directories of this pattern are as configfs makes them: with a copy of the recorded
-    /// directory in them, and removed together with it. A `*` in the pattern is any text between
-    /// two slashes. The last word counts.
-    pub fn skeleton(&self, pattern: &str, recorded: impl AsRef<Path>) -> Script {
-        let skeleton = Skeleton::new(pattern, recorded.as_ref());
-        self.state().skeletons.push(skeleton);
+    /// This machine's kernel serves storage: from now on /sys/kernel/config/target is as LIO has it. See [`Lio`].
+    pub fn with_lio(&self, kernel: LioKernel) -> Script {
+        let lio = Lio::new(Engine::new(kernel, self.tree.clone()));
+        self.state().lio = Some(lio);
         self.clone()
+    }
+
+    /// The LIO of a machine that was made [`Script::with_lio`].
+    pub fn lio(&self) -> Lio {
+        let lio = self.state().lio.clone();
+        lio.unwrap_or_else(|| panic!("this machine has no LIO: make it Script::with_lio"))
     }
 
     /// Lets something go wrong at step `at`, counted from 0 since [`Script::clear_steps`]. Once.
@@ -256,7 +260,7 @@ impl Script {
         edit(disks.entry(name.to_owned()).or_default())
     }
 
-    /// What is mounted there cannot be unmounted as long as `busy` says so.
+    /// What is mounted there cannot be unmounted, and the device not be opened exclusively, as long as `busy` says so.
     pub fn busy(&self, busy: impl Fn(&str) -> bool + Send + Sync + 'static) {
         self.state().busy.push(Arc::new(busy));
     }
@@ -339,15 +343,6 @@ impl Script {
             Some((_, reply)) => reply.settled(&self.tree),
             None => panic!("the test has no script for the command: {line}"),
         }
-    }
-
-    fn skeleton_of(&self, path: &str) -> Option<Skeleton> {
-        self.state()
-            .skeletons
-            .iter()
-            .rev()
-            .find(|skeleton| skeleton.is_for(path))
-            .cloned()
     }
 }
 
@@ -466,7 +461,9 @@ impl System for Script {
 
     fn unmount(&self, _: &Path, target: &str) -> Result<(), Errno> {
         let busy = self.state().busy.clone();
-        match busy.iter().any(|busy| busy(target)) {
+        let lio = self.state().lio.clone();
+        let served = lio.is_some_and(|lio| lio.holds_below(target));
+        match served || busy.iter().any(|busy| busy(target)) {
             true => Err(Errno::EBUSY),
             false => block::unmount(&self.tree, target),
         }
@@ -507,14 +504,10 @@ impl System for Script {
         }
     }
 
-    fn made_dir(&self, path: &str) {
-        if let Some(skeleton) = self.skeleton_of(path) {
-            skeleton.fill(&self.tree, path);
-        }
-    }
-
-    fn removes_dir(&self, path: &str) -> io::Result<()> {
-        self.skeleton_of(path)
-            .map_or(Ok(()), |skeleton| skeleton.clear(&self.tree, path))
+    fn kernel_file(&self, path: &str, access: Access<'_>) -> Option<io::Result<()>> {
+        let lio = self.state().lio.clone()?;
+        let busy = self.state().busy.clone();
+        let answer = lio.answers(path, access, |device| busy.iter().any(|busy| busy(device)))?;
+        Some(answer.map_err(io::Error::from))
     }
 }

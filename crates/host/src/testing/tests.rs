@@ -312,67 +312,6 @@ fn a_recorded_tree_is_copied_with_its_links() {
     assert_eq!(source.read("/sys/a/name").unwrap(), "one\n");
 }
 
-/// A machine with a target and a backstore as configfs would make them.
-fn configfs() -> (Script, tempfile::TempDir) {
-    let recorded = tempfile::tempdir().unwrap();
-    let source = Tree::at(recorded.path());
-    source.write("/tpg/enable", "0\n");
-    source.write("/tpg/attrib/authentication", "0\n");
-    source.mkdir("/tpg/lun");
-    source.write("/store/enable", "0\n");
-    let script = Script::empty()
-        .skeleton(
-            "/sys/kernel/config/target/iscsi/*/tpgt_*",
-            source.path("/tpg"),
-        )
-        .skeleton(
-            "/sys/kernel/config/target/core/iblock_*/*",
-            source.path("/store"),
-        );
-    script.tree().mkdir("/sys/kernel/config/target/iscsi/iqn.a");
-    script
-        .tree()
-        .mkdir("/sys/kernel/config/target/core/iblock_0");
-    (script, recorded)
-}
-
-const TPG: &str = "/sys/kernel/config/target/iscsi/iqn.a/tpgt_1";
-const STORE: &str = "/sys/kernel/config/target/core/iblock_0/tank";
-
-#[test]
-fn a_directory_in_configfs_comes_and_goes_with_its_files() {
-    let (script, _recorded) = configfs();
-    let host = script.host(TIMEOUT);
-    host.mkdir(TPG).unwrap();
-    assert_eq!(host.list(TPG).unwrap(), ["attrib", "enable", "lun"]);
-    host.write(&format!("{TPG}/enable"), "1").unwrap();
-    host.mkdir(TPG).unwrap();
-    assert_eq!(script.read_file(&format!("{TPG}/enable")).unwrap(), "1");
-    host.rmdir(TPG).unwrap();
-    assert!(!script.tree().exists(TPG));
-    host.rmdir(TPG).unwrap();
-}
-
-#[test]
-fn a_directory_in_configfs_stays_while_it_is_used() {
-    let (script, _recorded) = configfs();
-    let host = script.host(TIMEOUT);
-    host.mkdir(TPG).unwrap();
-    host.mkdir(STORE).unwrap();
-    let lun = format!("{TPG}/lun/lun_0");
-    host.mkdir(&lun).unwrap();
-    host.symlink(STORE, &format!("{lun}/port")).unwrap();
-
-    let refused = |path| format!("{:#}", host.rmdir(path).unwrap_err());
-    assert!(refused(TPG).contains("not empty"));
-    assert!(refused(STORE).contains("busy"));
-    assert_eq!(host.list(STORE).unwrap(), ["enable"]);
-    host.remove(&format!("{lun}/port")).unwrap();
-    host.rmdir(STORE).unwrap();
-    host.rmdir(&lun).unwrap();
-    host.rmdir(TPG).unwrap();
-}
-
 #[test]
 #[should_panic(expected = "copying /no/such/tree to /")]
 fn a_tree_that_was_not_recorded_ends_the_test() {
