@@ -26,6 +26,8 @@ use crate::values::{ForceUnmount, OnSuspended};
 const LOOK: Duration = Duration::from_millis(200);
 /// Programs such as udev and blkid open volumes for a moment: how long users that no signal reaches are waited for.
 const PASSING: Duration = Duration::from_secs(5);
+/// What udev calls its own processes, since systemd 250 and before.
+const UDEV: [&str; 2] = ["(udev-worker)", "systemd-udevd"];
 /// Between two attempts.
 const AGAIN: Duration = Duration::from_millis(250);
 /// Time that is kept for saying why it failed.
@@ -240,7 +242,8 @@ struct Eviction<'a> {
     /// What was mounted at the beginning: whoever is below that uses it still.
     mounts: &'a [Mount],
     scope: OnceCell<Scope>,
-    begun: std::time::Instant,
+    /// Since when there has been nobody but users that cannot be made to leave.
+    stuck: Option<std::time::Instant>,
     /// Processes that were asked to end.
     asked: BTreeMap<i32, std::time::Instant>,
 }
@@ -252,12 +255,13 @@ impl<'a> Eviction<'a> {
             node,
             mounts,
             scope: OnceCell::new(),
-            begun: node.now(),
+            stuck: None,
             asked: BTreeMap::new(),
         }
     }
 
-    /// One round, after `failed`; fails once nothing more can be done.
+    /// One round, after `failed`; fails once nothing more can be done. That somebody used it who is gone by now is no
+    /// reason to give up, as long as there is time: on a busy machine there is always one more.
     fn step(&mut self, failed: &str) -> Result<()> {
         let (pool, node) = (self.pool, self.node);
         check_not_suspended(pool, node)?;
@@ -267,16 +271,22 @@ impl<'a> Eviction<'a> {
             false => format!("{failed}, by {}", list(&users)),
         };
         let allowed = pool.force_unmount != ForceUnmount::False;
-        let mut hope = false;
+        let mut hope = users.is_empty();
         if allowed {
             for user in &users {
                 hope |= self.evict(user)?;
             }
         }
         // Nobody to be ended: perhaps somebody who is about to go.
-        let passing = node.now() - self.begun < PASSING;
+        let now = node.now();
+        let stuck = match hope {
+            true => None,
+            false => Some(self.stuck.unwrap_or(now)),
+        };
+        self.stuck = stuck;
+        let passing = stuck.is_none_or(|since| now - since < PASSING);
         ensure!(
-            (hope || passing) && node.time_left() > RESERVE + AGAIN,
+            passing && node.time_left() > RESERVE + AGAIN,
             "pool {}: {}",
             pool.pool,
             named()
@@ -319,6 +329,8 @@ impl<'a> Eviction<'a> {
     /// Makes one user leave; false if that cannot be done from here.
     fn evict(&mut self, user: &User) -> Result<bool> {
         match user {
+            // They look at a volume that has appeared or changed, and go; one that is ended leaves that undone.
+            User::Process { comm, .. } if UDEV.contains(&comm.as_str()) => Ok(true),
             User::Process { pid, .. } | User::MountNamespace { pid, .. } => {
                 self.end_process(*pid, user)
             }

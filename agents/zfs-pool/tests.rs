@@ -259,6 +259,37 @@ fn users_are_named_or_made_to_leave() {
     ok(&script, "stop", TANK);
 }
 
+/// On a busy machine udev looks at the volume again and again, each time for longer than a stop waits for those that stay.
+#[test]
+fn one_that_is_about_to_go_is_waited_for_and_left_alone() {
+    let script = machine();
+    let rounds = std::sync::atomic::AtomicU32::new(0);
+    script.meanwhile(move |tree| {
+        let round = rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match round {
+            0..30 => {
+                let pid = 5000 + round / 10;
+                tree.write(&format!("/proc/{pid}/comm"), "(udev-worker)\n");
+                tree.mkdir(&format!("/proc/{pid}/fd"));
+                if !tree.exists(&format!("/proc/{pid}/fd/3")) {
+                    tree.kernel_link("/dev/zd0", &format!("/proc/{pid}/fd/3"));
+                }
+                tree.remove(&format!("/proc/{}", pid - 1));
+            }
+            _ => tree.remove("/proc/5002"),
+        }
+    });
+    ok(&script, "start", TANK);
+    // One is there when it begins.
+    script.write_file("/proc/4999/comm", "(udev-worker)\n");
+    script.tree().mkdir("/proc/4999/fd");
+    script.tree().kernel_link("/dev/zd0", "/proc/4999/fd/3");
+    script.clear_steps();
+    ok(&script, "stop", TANK);
+    let steps = script.steps();
+    assert!(!steps.iter().any(|step| step.contains("SIG")), "{steps:?}");
+}
+
 #[test]
 fn an_export_that_says_it_worked_is_not_believed() {
     let script = machine().when("zpool export tank", Reply::ok(""));
