@@ -178,7 +178,9 @@ impl Parser<'_> {
                     "export" | "declare" | "typeset" | "readonly",
                 ) if first => {
                     declares = true;
+                    first = false;
                     self.options()?;
+                    continue;
                 }
                 // Without a value it stays what it is.
                 (None | Some(' ' | '\t' | '\n' | ';'), name) if declares && !name.is_empty() => {}
@@ -348,7 +350,8 @@ impl Parser<'_> {
                     }
                 }
                 '`' => {
-                    return self.refuse("a command in backquotes: nothing in this file is executed");
+                    return self
+                        .refuse("a command in backquotes: nothing in this file is executed");
                 }
                 '(' | ')' | '<' | '>' | '|' | '&' => {
                     return self.refuse(format!(
@@ -450,12 +453,16 @@ impl Parser<'_> {
         let name = self.name();
         let mut all = false;
         if in_braces {
+            let line = self.line;
             let mut end = String::new();
             loop {
                 match self.next() {
                     Some('}') => break,
                     Some(c) if c != '\n' && end.len() < 20 => end.push(c),
-                    _ => return self.refuse("there is a \"${\" without a \"}\""),
+                    _ => {
+                        let reason = "there is a \"${\" without a \"}\"".into();
+                        return Err(Error { line, reason });
+                    }
                 }
             }
             match end.as_str() {
