@@ -4,7 +4,7 @@ use host::Host;
 use md5::{Digest, Md5};
 use ocf::{Secret, prelude::*};
 
-use crate::definition;
+use crate::definition::{self, Definition};
 use crate::target::LioTarget;
 use crate::values::{Backstore, LunWord};
 use crate::wanted::{Access, Backing, Chap, Initiator, Lun, Mapped, Portal, Target, Unit, Wanted};
@@ -17,21 +17,24 @@ const EVERYWHERE: Portal = Portal {
 };
 
 /// What the resource is to put into the kernel; None if its definition is not there, so that nothing is.
-pub fn wanted(agent: &LioTarget, node: &Node) -> Result<Option<Wanted>> {
-    let mut wanted = match &agent.definition {
+pub fn wanted(agent: &LioTarget, node: &Node) -> Result<Option<Definition>> {
+    let mut definition = match &agent.definition {
         Some(path) => match definition::read(node, path)? {
-            Some(wanted) => wanted,
+            Some(definition) => definition,
             None => return Ok(None),
         },
-        None => from_parameters(agent, node)?,
+        None => Definition {
+            wanted: from_parameters(agent, node)?,
+            assigned: Vec::new(),
+        },
     };
-    check(&wanted)?;
-    for unit in &mut wanted.units {
+    check(&definition.wanted)?;
+    for unit in &mut definition.wanted.units {
         // Initiators of VMware compare the first eight characters only.
         let product = || hex(&unit.serial, 8);
         unit.product.get_or_insert_with(product);
     }
-    Ok(Some(wanted))
+    Ok(Some(definition))
 }
 
 /// Each number, serial number and name once.

@@ -318,7 +318,7 @@ impl Agent for LioTarget {
         if node.call().action != "validate-all" {
             return Ok(());
         }
-        let Some(wanted) = source::wanted(self, node)? else {
+        let Some(wanted) = self.wanted(node)? else {
             return Ok(());
         };
         for unit in &wanted.units {
@@ -366,7 +366,7 @@ impl Agent for LioTarget {
 
     fn start(&self, node: &Node) -> Result<()> {
         load_modules(node)?;
-        let Some(wanted) = source::wanted(self, node)? else {
+        let Some(wanted) = self.settled(node)? else {
             info!(
                 "there is no definition {}: nothing is served",
                 self.definition.as_deref().unwrap_or_default()
@@ -452,8 +452,18 @@ impl Agent for LioTarget {
 }
 
 impl LioTarget {
+    /// What is wanted.
     fn wanted(&self, node: &Node) -> Result<Option<Wanted>> {
-        source::wanted(self, node)
+        Ok(source::wanted(self, node)?.map(|definition| definition.wanted))
+    }
+
+    /// The same; what was chosen for it is stored, so that it is chosen once.
+    fn settled(&self, node: &Node) -> Result<Option<Wanted>> {
+        let Some(definition) = source::wanted(self, node)? else {
+            return Ok(None);
+        };
+        definition::store(node, &definition.assigned)?;
+        Ok(Some(definition.wanted))
     }
 
     /// The targets that are this resource's by their names.
@@ -556,7 +566,7 @@ impl LioTarget {
     /// Changes a target that is there.
     fn change(&self, node: &Node, is_active: bool) -> Result<()> {
         let found = self.find(node)?;
-        let Some(wanted) = self.wanted(node)? else {
+        let Some(wanted) = self.settled(node)? else {
             take_away(node, &found, &self.serials(node, &found)?)?;
             return Expected::default().note(node);
         };

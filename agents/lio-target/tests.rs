@@ -116,7 +116,8 @@ fn a_target_appears_whole() {
     let second = store(&script, 2);
     let serial = shows(&script, &format!("{second}/wwn/vpd_unit_serial"));
     assert!(serial.ends_with(": abc-1"), "{serial}");
-    assert!(shows(&script, &format!("{second}/wwn/product_id")).ends_with(": Second"));
+    let product = shows(&script, &format!("{second}/wwn/product_id"));
+    assert!(product.trim_end().ends_with(": Second"), "{product:?}");
     assert_eq!(shows(&script, &format!("{second}/attrib/emulate_3pc")), "0");
     assert!(
         script
@@ -456,7 +457,8 @@ fn a_reload_adds_and_removes_without_dropping_a_session() {
         .steps()
         .into_iter()
         .filter(|step| step.ends_with("/enable"));
-    assert_eq!(touched.count(), 1, "only the new unit is enabled");
+    let touched: Vec<String> = touched.collect();
+    assert_eq!(touched.len(), 1, "only the new unit is enabled: {touched:?}");
     ok(&script, "monitor", &other);
     ok(&script, "stop", &other);
     assert_eq!(script.lio().snapshot(), machine().lio().snapshot());
@@ -550,7 +552,7 @@ fn the_node_that_is_not_promoted_opens_nothing() {
             Reply::ok("name=\"hastor-resource-sizes\" host=\"n1\" value=\"1=67108864,2=8192\"\n"),
         );
     let before = script.lio().snapshot();
-    let params = with(FULL, &[("aptpl_dir", "")]);
+    let params: Vec<_> = FULL.iter().copied().filter(|(name, _)| *name != "aptpl_dir").collect();
     clone_ok(&script, "start", &params, Exit::Success);
     clone_ok(&script, "monitor", &params, Exit::Success);
     assert!(script.lio().held().is_empty());

@@ -22,6 +22,10 @@ pub fn machine_with(kernel: LioKernel) -> Script {
     tree.mkdir("/var/target");
     tree.mkdir("/tank/.ha");
     tree.mkdir("/etc");
+    // As modprobe leaves it.
+    let iscsi = script.host(std::time::Duration::from_secs(1)).mkdir(probe::lio::ISCSI);
+    iscsi.unwrap_or_else(|error| panic!("{error:#}"));
+    script.clear_steps();
     for (disk, number, volume) in DISKS {
         tree.write(&format!("/dev/{disk}"), "");
         tree.write(
@@ -32,5 +36,16 @@ pub fn machine_with(kernel: LioKernel) -> Script {
         tree.write(&format!("/sys/class/block/{disk}/ro"), "0\n");
         tree.symlink(&format!("/dev/{disk}"), &format!("/dev/zvol/tank/{volume}"));
     }
-    script
+    let portals = ["127.0.0.1:3260", "192.0.2.10:3260", "[2001:db8::10]:3261"];
+    portals.into_iter().fold(script, |script, portal| script.service(portal, iscsi_answers))
+}
+
+/// A portal that lets anybody discover targets, and has none to show.
+fn iscsi_answers(heard: &[u8]) -> Option<Vec<u8>> {
+    let mut header = vec![0; 48];
+    (header[0], header[1]) = match heard.first()? & 0x3f {
+        0x03 => (0x23, 0x87),
+        _ => (0x24, 0x80),
+    };
+    Some(header)
 }

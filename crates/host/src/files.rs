@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -165,6 +165,14 @@ impl Host {
     pub fn mode(&self, path: &str) -> Result<Option<u32>> {
         match fs::metadata(self.at(path)) {
             Ok(found) => Ok(Some(found.permissions().mode() & 0o7777)),
+            Err(error) => absent(error).with_context(|| format!("looking at {path}")),
+        }
+    }
+
+    /// The number of the user who owns a file, or None if there is no such file.
+    pub fn owner(&self, path: &str) -> Result<Option<u32>> {
+        match fs::metadata(self.at(path)) {
+            Ok(found) => Ok(Some(found.uid())),
             Err(error) => absent(error).with_context(|| format!("looking at {path}")),
         }
     }

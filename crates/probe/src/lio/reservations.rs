@@ -98,13 +98,17 @@ impl Registration {
         self.field("res_holder") == Some("1")
     }
 
-    /// As `res_aptpl_metadata` takes it.
+    /// As `res_aptpl_metadata` takes it. The kernel writes the type with two digits, and reads one that begins with 0 as an
+    /// octal number: `08` (Exclusive Access, All Registrants) it would not take back.
     pub fn to_attribute(&self) -> String {
-        let fields: Vec<String> = self
-            .fields
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let field = |(name, value): &(String, String)| match name.as_str() {
+            "res_type" | "res_scope" => {
+                let digits = value.trim_start_matches('0');
+                format!("{name}={}", if digits.is_empty() { "0" } else { digits })
+            }
+            _ => format!("{name}={value}"),
+        };
+        let fields: Vec<String> = self.fields.iter().map(field).collect();
         fields.join(",")
     }
 }
@@ -159,6 +163,14 @@ PR_REG_END: 1
         assert!(found[0].to_attribute().starts_with(
             "initiator_fabric=iSCSI,initiator_node=iqn.2026-01.example:a,initiator_sid="
         ));
+    }
+
+    #[test]
+    fn a_type_is_no_octal_number() {
+        let text = TWO.replace("res_type=05", "res_type=08");
+        let found = Registration::parse_file(&text).unwrap();
+        let attribute = found[0].to_attribute();
+        assert!(attribute.contains(",res_type=8,res_scope=0,"), "{attribute}");
     }
 
     #[test]

@@ -192,7 +192,12 @@ fn pull_all(lab: &Guests, kind: (&str, &str), reason: &str) -> Result<()> {
         );
         Ok(())
     })?;
-    let next = cluster.wait_moved("pool", &holder)?;
+    // Not as the old holder sees it, which may be on its way back.
+    let next = cluster.wait_for("the pool on the other head", RECOVER * 5, || {
+        let next = cluster.status_of(&survivor)?.runs_on("pool")?;
+        ensure!(next == survivor, "it is on {next}");
+        Ok(next)
+    })?;
     more(format_args!(
         "{next} has the pool {:.1} s after the disks of {holder} were pulled",
         since()
