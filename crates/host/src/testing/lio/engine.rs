@@ -40,6 +40,7 @@ impl Engine {
             others_listen: Vec::new(),
             shown: Shown::default(),
         };
+        engine.tree.remove(CONFIGFS);
         engine.tree.mkdir(CONFIGFS);
         if engine.kernel.loaded {
             engine.load();
@@ -125,8 +126,10 @@ impl Engine {
 
     /// A directory was removed.
     pub(super) fn released(&mut self, place: &[String], gone: Item) {
-        if let Kind::PortGroup(_) = gone.kind {
-            alua::disband(self, place);
+        match gone.kind {
+            Kind::PortGroup(_) => alua::disband(self, place),
+            Kind::LuGroup { .. } => alua::disband_lu_group(self, place),
+            _ => {}
         }
     }
 
@@ -213,7 +216,7 @@ impl Engine {
         for (place, item) in self.items() {
             let found = match &item.kind {
                 Kind::Backstore(backstore) => backstore::derived(self, &place, backstore),
-                Kind::LuGroup { id } => alua::derived_of_lu_group(self, *id),
+                Kind::LuGroup { id } => alua::derived_of_lu_group(self, &place, *id),
                 Kind::PortGroup(group) => alua::derived_of_group(self, &place, group),
                 Kind::Lun(lun) => alua::derived_of_lun(self, &place, lun),
                 Kind::Acl(acl) => iscsi::derived_of_acl(&place, acl),

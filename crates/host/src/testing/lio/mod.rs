@@ -59,7 +59,8 @@ use items::{Kind, Plugin, Portal};
 ///
 /// Not as in the kernel: the statistics have directories and no attributes; the plugins are iblock, fileio and rd_mcp;
 /// the only fabric is iscsi; no backstore has protection information; iSER finds no hardware; nobody logs in but by
-/// [`Lio::log_in`], and in demo mode nobody sees a LUN.
+/// [`Lio::log_in`], and in demo mode nobody sees a LUN; discovery_auth is as new when iscsi was removed and made again;
+/// lba_map cannot be written.
 #[derive(Clone)]
 pub struct Lio(Arc<Mutex<Engine>>);
 
@@ -167,13 +168,13 @@ impl Lio {
         self.engine().load();
     }
 
-    /// Does a backstore have this device or file open, by this or another path?
+    /// Does a backstore have this device or file open, by this or another path? It also has what was removed meanwhile.
     pub fn holds(&self, path: &str) -> bool {
         let engine = self.engine();
         let real = engine.real_path(path);
         engine
             .opened()
-            .any(|(_, opened)| Some(&opened.path) == real.as_ref())
+            .any(|(_, opened)| opened.path == path || Some(&opened.path) == real.as_ref())
     }
 
     /// The devices that are open exclusively, so that nobody else can have them: sorted, with no links in the paths.
