@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::errno::Errno;
 
 use super::items::{Backstore, Item, Kind, Lun, Portal, Store, Tpg};
-use super::shown::Shown;
+use super::shown::{Shown, Texts};
 use super::{Disk, LioKernel, alua, backstore, iscsi};
 use crate::testing::Tree;
 
@@ -27,6 +27,7 @@ pub(crate) struct Engine {
     pub(super) others_listen: Vec<Portal>,
     /// What the test tree shows of it.
     shown: Shown,
+    texts: Texts,
 }
 
 impl Engine {
@@ -39,6 +40,7 @@ impl Engine {
             disks: BTreeMap::new(),
             others_listen: Vec::new(),
             shown: Shown::default(),
+            texts: Texts::new(),
         };
         engine.tree.remove(CONFIGFS);
         engine.tree.mkdir(CONFIGFS);
@@ -240,7 +242,8 @@ impl Engine {
 
     /// Changes the test tree where it shows something else.
     fn appear(&mut self) {
-        self.shown.follow(&self.root, &self.tree, CONFIGFS);
+        self.shown
+            .follow(&self.root, &self.tree, &mut self.texts, CONFIGFS);
     }
 
     /// The whole configuration, one line each.

@@ -31,6 +31,8 @@ use items::{Kind, Plugin, Portal};
 /// Linux 6.12 (drivers/target, drivers/target/iscsi, fs/configfs), down to error numbers and texts, and with the traps
 /// they have: a newline becomes part of a password, an option that is not known is passed over.
 ///
+/// The tree shows it all, but is not where it is: what a test writes there by itself, LIO does not know of.
+///
 /// A path of a device is one on the machine; its file in the tree stands for the device, and
 /// `/sys/class/block/NAME/dev` has its number. A path that is opened exclusively is asked about with
 /// [`Script::busy`](super::Script::busy).
