@@ -280,6 +280,8 @@ impl Lio {
         let mut engine = self.engine();
         let answer = match access {
             Access::Read => return Some(engine.reads(&place)),
+            // configfs has no ordinary files, and nothing in it can be renamed.
+            Access::Save => return Some(Err(Errno::EACCES)),
             Access::Write(text) => engine.writes(&place, text),
             Access::MakeDir => engine.makes_dir(&place),
             Access::RemoveDir => engine.removes_dir(&place),
