@@ -112,24 +112,26 @@ impl Host {
     /// the directory, mode 0700, if it is not there. A reader sees the old text or the new one.
     pub fn save(&self, path: &str, text: &str) -> Result<()> {
         self.change("saving", path, |at| {
-            let dir = at.parent().unwrap_or(Path::new("/"));
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
-            let draft = dir.join(format!(".{}.{}", name(at), std::process::id()));
-            let written = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)
-                .and_then(|mut file| file.write_all(text.as_bytes()))
-                .and_then(|()| fs::rename(&draft, at));
-            if written.is_err() {
-                let _ = fs::remove_file(&draft);
-            }
-            written
+            self.unless_kernel_file(path, Access::Save, || {
+                let dir = at.parent().unwrap_or(Path::new("/"));
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(dir)?;
+                let draft = dir.join(format!(".{}.{}", name(at), std::process::id()));
+                let written = fs::OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .mode(0o600)
+                    .open(&draft)
+                    .and_then(|mut file| file.write_all(text.as_bytes()))
+                    .and_then(|()| fs::rename(&draft, at));
+                if written.is_err() {
+                    let _ = fs::remove_file(&draft);
+                }
+                written
+            })
         })
     }
 

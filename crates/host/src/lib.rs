@@ -115,6 +115,8 @@ pub enum Access<'a> {
     Read,
     /// This is written, by one `write`.
     Write(&'a str),
+    /// It is made or replaced, as an ordinary file.
+    Save,
     /// It is made, as a directory.
     MakeDir,
     /// It is removed, as a directory.

@@ -219,7 +219,7 @@ impl Script {
         self.clone()
     }
 
-    /// This machine's kernel serves storage: from now on /sys/kernel/config/target is as LIO has it. See [`Lio`].
+    /// This machine's kernel has LIO, with nothing configured, also when it had one before. See [`Lio`].
     pub fn with_lio(&self, kernel: LioKernel) -> Script {
         let lio = Lio::new(Engine::new(kernel, self.tree.clone()));
         self.state().lio = Some(lio);

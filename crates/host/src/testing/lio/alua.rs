@@ -286,9 +286,30 @@ pub(super) fn lu_group_info(name: &str, id: u16) -> String {
     format!("LU Group Alias: {name}\nLU Group ID: {id}\n")
 }
 
-pub(super) fn derived_of_lu_group(_: &Engine, id: Option<u16>) -> Derived {
+pub(super) fn derived_of_lu_group(engine: &Engine, place: &[String], id: Option<u16>) -> Derived {
     let id = id.map_or(String::new(), |id| format!("{id}\n"));
-    vec![(&[], "lu_gp_id", Ok(id))]
+    let members = lu_group_members(engine, place)
+        .iter()
+        .map(|backstore| format!("{}\n", backstore[2..].join("/")))
+        .collect();
+    vec![(&[], "lu_gp_id", Ok(id)), (&[], "members", Ok(members))]
+}
+
+fn lu_group_members(engine: &Engine, group: &[String]) -> Vec<Vec<String>> {
+    let name = group.last().map(String::as_str).unwrap_or_default();
+    let alias = format!("LU Group Alias: {name}\n");
+    let backstores = engine.items().into_iter().filter(|(place, item)| {
+        matches!(item.kind, Kind::Backstore(_))
+            && engine.shows(place, "alua_lu_gp").starts_with(&alias)
+    });
+    backstores.map(|(place, _)| place).collect()
+}
+
+/// A group of logical units is no more: who was in it is in the first one again.
+pub(super) fn disband_lu_group(engine: &mut Engine, place: &[String]) {
+    for backstore in lu_group_members(engine, place) {
+        engine.show(&backstore, "alua_lu_gp", lu_group_info("default_lu_gp", 0));
+    }
 }
 
 pub(super) fn derived_of_group(engine: &Engine, place: &[String], group: &PortGroup) -> Derived {

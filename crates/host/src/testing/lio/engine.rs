@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::errno::Errno;
 
 use super::items::{Backstore, Item, Kind, Lun, Portal, Store, Tpg};
-use super::shown::Shown;
+use super::shown::{Shown, Texts};
 use super::{Disk, LioKernel, alua, backstore, iscsi};
 use crate::testing::Tree;
 
@@ -27,6 +27,7 @@ pub(crate) struct Engine {
     pub(super) others_listen: Vec<Portal>,
     /// What the test tree shows of it.
     shown: Shown,
+    texts: Texts,
 }
 
 impl Engine {
@@ -39,7 +40,9 @@ impl Engine {
             disks: BTreeMap::new(),
             others_listen: Vec::new(),
             shown: Shown::default(),
+            texts: Texts::new(),
         };
+        engine.tree.remove(CONFIGFS);
         engine.tree.mkdir(CONFIGFS);
         if engine.kernel.loaded {
             engine.load();
@@ -125,8 +128,10 @@ impl Engine {
 
     /// A directory was removed.
     pub(super) fn released(&mut self, place: &[String], gone: Item) {
-        if let Kind::PortGroup(_) = gone.kind {
-            alua::disband(self, place);
+        match gone.kind {
+            Kind::PortGroup(_) => alua::disband(self, place),
+            Kind::LuGroup { .. } => alua::disband_lu_group(self, place),
+            _ => {}
         }
     }
 
@@ -213,7 +218,7 @@ impl Engine {
         for (place, item) in self.items() {
             let found = match &item.kind {
                 Kind::Backstore(backstore) => backstore::derived(self, &place, backstore),
-                Kind::LuGroup { id } => alua::derived_of_lu_group(self, *id),
+                Kind::LuGroup { id } => alua::derived_of_lu_group(self, &place, *id),
                 Kind::PortGroup(group) => alua::derived_of_group(self, &place, group),
                 Kind::Lun(lun) => alua::derived_of_lun(self, &place, lun),
                 Kind::Acl(acl) => iscsi::derived_of_acl(&place, acl),
@@ -237,7 +242,8 @@ impl Engine {
 
     /// Changes the test tree where it shows something else.
     fn appear(&mut self) {
-        self.shown.follow(&self.root, &self.tree, CONFIGFS);
+        self.shown
+            .follow(&self.root, &self.tree, &mut self.texts, CONFIGFS);
     }
 
     /// The whole configuration, one line each.

@@ -276,7 +276,7 @@ fn set_transport(_: &mut Engine, _: &[String], _: &'static str, text: &str) -> R
 }
 
 impl Portal {
-    /// 10.0.0.1:3260, [fd00::1]:3260
+    /// `10.0.0.1:3260` or `[fd00::1]:3260`; digits of the port as in C.
     pub(super) fn parse(name: &str) -> Option<Portal> {
         let (ip, port) = match name.split_once('[') {
             Some((_, rest)) => {

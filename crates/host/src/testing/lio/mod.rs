@@ -31,6 +31,8 @@ use items::{Kind, Plugin, Portal};
 /// Linux 6.12 (drivers/target, drivers/target/iscsi, fs/configfs), down to error numbers and texts, and with the traps
 /// they have: a newline becomes part of a password, an option that is not known is passed over.
 ///
+/// The tree shows it all, but is not where it is: what a test writes there by itself, LIO does not know of.
+///
 /// A path of a device is one on the machine; its file in the tree stands for the device, and
 /// `/sys/class/block/NAME/dev` has its number. A path that is opened exclusively is asked about with
 /// [`Script::busy`](super::Script::busy).
@@ -59,7 +61,8 @@ use items::{Kind, Plugin, Portal};
 ///
 /// Not as in the kernel: the statistics have directories and no attributes; the plugins are iblock, fileio and rd_mcp;
 /// the only fabric is iscsi; no backstore has protection information; iSER finds no hardware; nobody logs in but by
-/// [`Lio::log_in`], and in demo mode nobody sees a LUN.
+/// [`Lio::log_in`], and in demo mode nobody sees a LUN; discovery_auth is as new when iscsi was removed and made again;
+/// lba_map cannot be written.
 #[derive(Clone)]
 pub struct Lio(Arc<Mutex<Engine>>);
 
@@ -167,13 +170,13 @@ impl Lio {
         self.engine().load();
     }
 
-    /// Does a backstore have this device or file open, by this or another path?
+    /// Does a backstore have this device or file open, by this or another path? It also has what was removed meanwhile.
     pub fn holds(&self, path: &str) -> bool {
         let engine = self.engine();
         let real = engine.real_path(path);
         engine
             .opened()
-            .any(|(_, opened)| Some(&opened.path) == real.as_ref())
+            .any(|(_, opened)| opened.path == path || Some(&opened.path) == real.as_ref())
     }
 
     /// The devices that are open exclusively, so that nobody else can have them: sorted, with no links in the paths.
@@ -277,6 +280,8 @@ impl Lio {
         let mut engine = self.engine();
         let answer = match access {
             Access::Read => return Some(engine.reads(&place)),
+            // configfs has no ordinary files, and nothing in it can be renamed.
+            Access::Save => return Some(Err(Errno::EACCES)),
             Access::Write(text) => engine.writes(&place, text),
             Access::MakeDir => engine.makes_dir(&place),
             Access::RemoveDir => engine.removes_dir(&place),

@@ -164,7 +164,9 @@ impl Engine {
         let lun = self.lun(lun)?;
         let portals = [root, fabric, iqn, tpg].map(String::clone);
         let (tpgt, rtpi) = match &self.item(&portals)?.kind {
-            Kind::Tpg(tpg) => (tpg.tag, tpg.rtpi),
+            Kind::Tpg(tpg) if self.kernel.is_newer_than(6, 1) => (tpg.tag, tpg.rtpi),
+            // Older kernels count the exports of a backstore. This is its first.
+            Kind::Tpg(tpg) => (tpg.tag, 1),
             _ => return None,
         };
         Some(Nexus {

@@ -4,9 +4,39 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
 
 use super::items::Item;
 use crate::testing::Tree;
+
+/// The texts that attributes show, a file each. An attribute is a hard link to one: a backstore comes with a hundred of
+/// them, and making that many files each time is what tests would spend their time with.
+pub(super) struct Texts {
+    dir: TempDir,
+    files: BTreeMap<String, PathBuf>,
+}
+
+impl Texts {
+    pub(super) fn new() -> Texts {
+        let dir = TempDir::with_prefix("texts-");
+        Texts {
+            dir: dir.unwrap_or_else(|error| panic!("making a directory for the test: {error}")),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// The file with this text.
+    fn file(&mut self, text: &str) -> &PathBuf {
+        if !self.files.contains_key(text) {
+            let file = self.dir.path().join(self.files.len().to_string());
+            done(&file.display().to_string(), fs::write(&file, text));
+            self.files.insert(text.to_owned(), file);
+        }
+        &self.files[text]
+    }
+}
 
 /// A directory, as it is seen.
 #[derive(Default)]
@@ -18,7 +48,7 @@ pub(super) struct Shown {
 
 impl Shown {
     /// From now on this directory, which lies at `path`, is seen as the item is.
-    pub(super) fn follow(&mut self, item: &Item, tree: &Tree, path: &str) {
+    pub(super) fn follow(&mut self, item: &Item, tree: &Tree, texts: &mut Texts, path: &str) {
         let at = |name: &str| format!("{path}/{name}");
         self.children.retain(|name, _| {
             let stays = item.children.contains_key(name);
@@ -35,10 +65,16 @@ impl Shown {
             stays
         });
         for (name, attribute) in &item.attributes {
-            if self.attributes.get(name) != Some(&attribute.value) {
-                done(&at(name), fs::write(tree.path(&at(name)), &attribute.value));
-                self.attributes.insert(name, attribute.value.clone());
+            let before = self.attributes.get(name);
+            if before == Some(&attribute.value) {
+                continue;
             }
+            if before.is_some() {
+                tree.remove(&at(name));
+            }
+            let text = texts.file(&attribute.value);
+            done(&at(name), fs::hard_link(text, tree.path(&at(name))));
+            self.attributes.insert(name, attribute.value.clone());
         }
         for (name, target) in &item.links {
             if !self.links.contains_key(name) {
@@ -52,7 +88,7 @@ impl Shown {
                 done(&at(name), fs::create_dir(tree.path(&at(name))));
                 Shown::default()
             });
-            shown.follow(child, tree, &at(name));
+            shown.follow(child, tree, texts, &at(name));
         }
     }
 

@@ -299,6 +299,23 @@ fn a_device_is_opened_exclusively() {
 }
 
 #[test]
+fn a_device_is_held_also_when_its_path_is_gone() {
+    let (script, _host) = with_backstore();
+    script.remove("/dev/zd0");
+    assert!(script.lio().holds("/dev/zd0"));
+    assert_eq!(script.lio().held(), ["/dev/zd0"]);
+}
+
+#[test]
+fn a_machine_that_is_started_again_has_nothing_configured() {
+    let (script, host) = with_target();
+    let lio = script.with_lio(LioKernel::v6_12()).lio();
+    assert!(lio.held().is_empty());
+    assert_eq!(host.list(CORE).unwrap(), ["alua"]);
+    make_backstore(&host);
+}
+
+#[test]
 fn a_device_that_somebody_else_uses_is_busy() {
     let (script, host) = machine();
     make(&host, &[HBA, VOL]);
@@ -604,6 +621,12 @@ fn a_backstore_is_in_a_group_of_logical_units() {
     assert_eq!(
         get(&host, "alua_lu_gp"),
         "LU Group Alias: mine\nLU Group ID: 7\n"
+    );
+    assert_eq!(read(&host, &format!("{group}/members")), "iblock_0/vol\n");
+    host.rmdir(&group).unwrap();
+    assert_eq!(
+        get(&host, "alua_lu_gp"),
+        "LU Group Alias: default_lu_gp\nLU Group ID: 0\n"
     );
 }
 

@@ -349,6 +349,8 @@ fn what_the_kernel_made_and_what_is_no_directory_is_not_removed() {
     assert_eq!(refused(host.remove(&format!("{TPG}/enable"))), Errno::EPERM);
     assert_eq!(refused(host.remove(LUN)), Errno::EISDIR);
     assert_eq!(refused(host.write(LUN, "1")), Errno::EISDIR);
+    let tag = format!("{ACL}/tag");
+    assert_eq!(refused(host.save(&tag, "db")), Errno::EACCES);
     host.rmdir(&format!("{TPG}/lun/lun_9")).unwrap();
     host.remove(&format!("{LUN}/none")).unwrap();
 }
