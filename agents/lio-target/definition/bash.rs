@@ -145,7 +145,7 @@ impl Parser<'_> {
         if self.peek().is_none() {
             return Ok(false);
         }
-        let mut declares = false;
+        let (mut declares, mut is_array) = (false, false);
         let mut first = true;
         loop {
             self.skip(false)?;
@@ -164,26 +164,26 @@ impl Parser<'_> {
             match (self.peek(), name.as_str()) {
                 (Some('='), name) if !name.is_empty() => {
                     self.next();
-                    self.assign(name, false)?;
+                    self.assign(name, false, is_array)?;
                 }
                 (Some('+'), name) if !name.is_empty() => {
                     self.next();
                     match self.next() {
-                        Some('=') => self.assign(name, true)?,
+                        Some('=') => self.assign(name, true, is_array)?,
                         _ => return self.is_no_assignment(name),
                     }
                 }
-                (
-                    None | Some(' ' | '\t' | '\n' | ';'),
-                    "export" | "declare" | "typeset" | "readonly",
-                ) if first => {
+                (None | Some(' ' | '\t' | '\n' | ';'), "export" | "declare" | "typeset")
+                    if first =>
+                {
                     declares = true;
                     first = false;
-                    self.options()?;
+                    is_array = self.options()?;
                     continue;
                 }
-                // Without a value it stays what it is.
-                (None | Some(' ' | '\t' | '\n' | ';'), name) if declares && !name.is_empty() => {}
+                (None | Some(' ' | '\t' | '\n' | ';'), name) if declares && !name.is_empty() => {
+                    self.declare(name, is_array)?;
+                }
                 (_, name) => return self.is_no_assignment(name),
             }
             first = false;
@@ -195,6 +195,25 @@ impl Parser<'_> {
                     ));
                 }
             }
+        }
+    }
+
+    /// A variable that is given no value. It keeps the one it has.
+    fn declare(&mut self, name: &str, is_array: bool) -> Result<(), Error> {
+        match self.variables.found.get(name).map(|old| &old.value) {
+            None if is_array => {
+                let variable = Variable {
+                    line: self.line,
+                    value: Value::Array(Vec::new()),
+                };
+                self.variables.found.insert(name.to_owned(), variable);
+                Ok(())
+            }
+            // bash would make it the first element.
+            Some(Value::Text(_)) if is_array => {
+                self.refuse(format!("{name} is no array; expected {name}=( value ... )"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -211,23 +230,25 @@ impl Parser<'_> {
         ))
     }
 
-    /// The options of export and declare that change nothing here.
-    fn options(&mut self) -> Result<(), Error> {
+    /// The options of export and declare that are understood; is it arrays that are declared?
+    fn options(&mut self) -> Result<bool, Error> {
+        let mut is_array = false;
         loop {
             self.skip(false)?;
             if self.peek() != Some('-') {
-                return Ok(());
+                return Ok(is_array);
             }
             let mut option = String::new();
             while self.peek().is_some_and(|c| !c.is_whitespace() && c != ';') {
                 option.extend(self.next());
             }
-            let harmless = option.len() > 1 && option.chars().skip(1).all(|c| "axgr".contains(c));
+            let harmless = option.len() > 1 && option.chars().skip(1).all(|c| "axg".contains(c));
             if !harmless {
                 return self.refuse(format!(
-                    "{option}: expected no other option than -a, -g, -r and -x"
+                    "{option}: expected no other option than -a, -g and -x"
                 ));
             }
+            is_array |= option.contains('a');
         }
     }
 
@@ -244,7 +265,7 @@ impl Parser<'_> {
         name
     }
 
-    fn assign(&mut self, name: &str, appends: bool) -> Result<(), Error> {
+    fn assign(&mut self, name: &str, appends: bool, is_array: bool) -> Result<(), Error> {
         let line = self.line;
         let mut value = match self.peek() {
             Some('(') => {
@@ -253,29 +274,25 @@ impl Parser<'_> {
             }
             _ => Value::Text(self.text()?),
         };
-        if appends {
-            let before = self.variables.found.get(name).map(|old| old.value.clone());
-            value = match (before, value) {
-                (None, value) => value,
-                (Some(Value::Text(mut old)), Value::Text(new)) => {
-                    old.push_str(&new);
-                    Value::Text(old)
-                }
-                (Some(Value::Array(mut old)), Value::Array(new)) => {
-                    old.extend(new);
-                    Value::Array(old)
-                }
-                (Some(Value::Text(old)), Value::Array(new)) => {
-                    Value::Array([vec![old], new].concat())
-                }
-                // bash would lengthen the first element.
-                (Some(Value::Array(_)), Value::Text(_)) => {
-                    return self.refuse(format!(
-                        "{name} is an array; expected {name}+=( value ... )"
-                    ));
-                }
-            };
-        }
+        let before = self.variables.found.get(name).map(|old| &old.value);
+        value = match (before, value) {
+            // bash would change the first element.
+            (before, Value::Text(_)) if is_array || matches!(before, Some(Value::Array(_))) => {
+                return self.refuse(format!(
+                    "{name} is an array; expected {name}=( value ... ) or {name}+=( value ... )"
+                ));
+            }
+            (Some(Value::Text(old)), Value::Text(new)) if appends => {
+                Value::Text(format!("{old}{new}"))
+            }
+            (Some(Value::Array(old)), Value::Array(new)) if appends => {
+                Value::Array([old.clone(), new].concat())
+            }
+            (Some(Value::Text(old)), Value::Array(new)) if appends => {
+                Value::Array([vec![old.clone()], new].concat())
+            }
+            (_, value) => value,
+        };
         self.variables
             .found
             .insert(name.to_owned(), Variable { line, value });

@@ -118,14 +118,10 @@ mod tests {
         bytes[1] = (company >> 12) as u8;
         bytes[2] = (company >> 4) as u8;
         bytes[3] = ((company & 0xf) << 4) as u8;
-        let mut half = 7;
-        for digit in serial.chars().filter_map(|c| c.to_digit(16)) {
-            if half == 32 {
-                break;
-            }
+        let digits = serial.chars().filter_map(|c| c.to_digit(16));
+        for (half, digit) in (7..32).zip(digits) {
             let shift = if half % 2 == 0 { 4 } else { 0 };
             bytes[half / 2] |= (digit as u8) << shift;
-            half += 1;
         }
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -84,7 +84,7 @@ s=x\'y"'"z
     assert_eq!(value("o"), text("oneline"));
     assert_eq!(value("p"), array(&["[2001:db8::1]:3260"]));
     assert_eq!(value("q"), text(""));
-    assert_eq!(found.get("r"), None);
+    assert_eq!(value("r"), array(&[]));
     assert_eq!(value("s"), text("x'y'z"));
     assert_eq!(found.unused(), None);
 }
@@ -138,6 +138,11 @@ fn what_would_have_to_be_executed_is_refused_with_its_line() {
         ("export -f f", "no other option"),
         ("a=1;;", "\";;\""),
         ("a=1\r", "carriage return"),
+        ("readonly a=1", "is no assignment"),
+        ("declare -r a=1", "no other option"),
+        ("declare -a a=1", "is an array"),
+        ("a=1; declare -a a", "is no array"),
+        ("a=( 1 ); a=2", "is an array"),
         ("unset a", "is no assignment"),
     ] {
         let error = parse(&format!("ok=1\n\n{wrong}\nlast=1\n"), &[]).unwrap_err();

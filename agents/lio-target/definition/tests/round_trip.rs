@@ -110,8 +110,10 @@ fn portals() -> impl Strategy<Value = Vec<Portal>> {
     prop_oneof![vec(portal, 1..4), Just(vec![default_portal()])]
 }
 
-/// Initiators by their index, each with how much it sees.
-fn access() -> impl Strategy<Value = Option<Vec<(Option<Chap>, Option<u32>, u8, u16)>>> {
+/// An initiator's credentials and depth, and what kind of view it has.
+type Host = (Option<Chap>, Option<u32>, u8, u16);
+
+fn access() -> impl Strategy<Value = Option<Vec<Host>>> {
     option::of(vec(
         (chap(), option::of(1..200u32), 0..5u8, any::<u16>()),
         0..4,
