@@ -216,7 +216,13 @@ impl<'a> Stack<'a> {
             .wait_for(20)
             .with_context(|| format!("after the move from {old} to {}", self.holder))?;
         standby(&["--delete"])?;
-        self.lab.settled()
+        match self.whose {
+            Whose::Ours => self.lab.settled(),
+            // What failed on the way is theirs to explain.
+            Whose::Peers => cluster
+                .admin(&["crm_resource", "--wait", "--timeout=50"])
+                .map(drop),
+        }
     }
 
     /// The head that has it loses its power, and is fenced before the other one takes over.
@@ -374,4 +380,44 @@ fn unchanged(node: &str, before: &str) -> Result<()> {
         "{node}: the target is not as it was: gone {gone:?}, new {new:?}"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(xml: &str) -> Vec<String> {
+        let document = roxmltree::Document::parse(xml).unwrap();
+        let nodes = document.descendants();
+        nodes
+            .filter(|node| node.has_tag_name("primitive"))
+            .map(|node| node.attribute("id").unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn groups_begin_with_the_pool_and_end_with_the_way_in() {
+        let ours = group(Whose::Ours, 2);
+        assert_eq!(members(&ours), ["ours-pool", "ours-target", "ours-vip"]);
+        assert!(ours.contains(r#"value="1=/dev/zvol/tank/lun1 2=/dev/zvol/tank/lun2""#));
+        let peers = members(&group(Whose::Peers, 2)).join(" ");
+        assert_eq!(
+            peers,
+            "peers-block peers-pool peers-vip peers-target peers-lun1 peers-lun2 peers-unblock"
+        );
+        for whose in [Whose::Ours, Whose::Peers] {
+            let last = members(&group(whose, 1)).pop();
+            assert_eq!(last.as_deref(), Some(whose.last()));
+        }
+    }
+
+    #[test]
+    fn reasons_of_what_an_agent_printed() {
+        let ended = Ended {
+            code: 6,
+            said: "INFO: so\nocf-exit-reason:iqn=x: expected iqn.YYYY-MM\n".to_owned(),
+        };
+        assert_eq!(ended.reasons(), ["iqn=x: expected iqn.YYYY-MM"]);
+        assert!(ended.expect(0).is_err());
+    }
 }

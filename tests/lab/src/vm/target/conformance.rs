@@ -64,6 +64,8 @@ for disk in {one} {two}; do {PROGRAM} hold --path $disk --how excl --once >/dev/
         format!("allowed_initiators={}", INITIATORS.join(" ")),
         "incoming_username=lab".into(),
         "incoming_password=lab-secret-of-16".into(),
+        "outgoing_username=target".into(),
+        "outgoing_password=target-secret-of-19".into(),
         "additional_parameters=DefaultTime2Retain=0".into(),
         "aptpl_dir=/var/lib/hastor-lab-pr".into(),
         format!("luns=1={one} 2={two}"),

@@ -227,8 +227,9 @@ impl Path {
         };
         let naa = pages
             .split_whitespace()
-            .find_map(|word| word.strip_prefix("0x6"))
-            .context("no NAA identifier")?;
+            .filter_map(|word| word.trim_matches(['[', ']']).strip_prefix("0x"))
+            .find(|digits| digits.len() == 32 && digits.starts_with('6'))
+            .context("no NAA identifier of 16 bytes")?;
         let group = number(pages, "Target port group:")?;
         // The target tells of all groups that it knows.
         let (_, state) = groups
@@ -242,7 +243,7 @@ impl Path {
             .context("the path's group is not reported")?;
         Ok(Path {
             identity: Identity {
-                naa: format!("6{naa}"),
+                naa: naa.to_owned(),
                 serial: after(pages, "Unit serial number:")?,
                 group,
                 port: number(pages, "Relative target port:")?,
@@ -255,6 +256,23 @@ impl Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clone_is_xml_and_watched_in_both_roles() {
+        let cluster = Cluster::of_guests(vec!["n1".to_owned(), "n2".to_owned()]);
+        let xml = configuration(&cluster, "/dev/disk/by-id/wwn-1");
+        let document = roxmltree::Document::parse(&xml).unwrap();
+        let monitors: Vec<_> = document
+            .descendants()
+            .filter(|node| node.attribute("name") == Some("monitor"))
+            .filter(|node| {
+                node.attribute("id")
+                    .is_some_and(|id| id.starts_with("target"))
+            })
+            .map(|node| node.attribute("role"))
+            .collect();
+        assert_eq!(monitors, [None, Some("Promoted")]);
+    }
 
     #[test]
     fn a_path_as_sg3_utils_show_it() {

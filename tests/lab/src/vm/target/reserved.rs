@@ -44,9 +44,10 @@ pub fn ours(lab: &Guests) -> Result<()> {
 
 /// What becomes of it with the peers' agents: printed, and not judged.
 pub fn peers(lab: &Guests) -> Result<()> {
-    // Without this directory the kernel refuses every registration, and nobody makes it.
+    // Without this directory the kernel refuses every registration, and nobody makes it; targetcli says where it is to be.
+    let make =
+        r#"targetcli /iscsi ls >/dev/null; mkdir -p "$(cat /sys/kernel/config/target/dbroot)/pr""#;
     for head in lab.plan.heads() {
-        let make = r#"mkdir -p "$(cat /sys/kernel/config/target/dbroot)/pr""#;
         lab.cluster.output(&head, &["sh", "-c", make])?;
     }
     survives(lab, Whose::Peers, &[true])
