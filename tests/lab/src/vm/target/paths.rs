@@ -69,10 +69,10 @@ pub fn run(lab: &Guests, moves: usize) -> Result<()> {
         (&one.naa, &one.serial) == (&two.naa, &two.serial),
         "not one disk: {one:?}, {two:?}"
     );
-    // The initiator keeps one state for each group of a disk: two heads in the same group would overwrite each other's.
+    // Linux keeps one state for each group of a disk: two heads in the same group would overwrite each other's.
     ensure!(
-        one.group != two.group && one.port != two.port,
-        "both heads are the same target port group or port: {one:?}, {two:?}"
+        one.group != two.group,
+        "both heads are the same target port group: {one:?}, {two:?}"
     );
 
     let map = format!("/dev/mapper/3{}", one.naa);
@@ -183,7 +183,7 @@ fn promote(cluster: &Cluster, head: &str) -> Result<()> {
     })
 }
 
-/// ALUA's state active/optimized (SPC-4, table 306).
+/// ALUA's state active/optimized (SPC-4, REPORT TARGET PORT GROUPS).
 const ACTIVE: u32 = 0;
 
 /// Who is at the end of a path.
