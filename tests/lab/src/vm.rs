@@ -22,6 +22,7 @@ pub mod scenarios;
 pub mod served;
 mod snapshot;
 pub mod storage;
+pub mod target;
 pub mod writer;
 
 use std::fs;

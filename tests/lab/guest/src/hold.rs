@@ -21,6 +21,9 @@ pub struct Options {
     /// In which way
     #[arg(long, value_enum, default_value_t = How::Open)]
     how: How,
+    /// Let go of it at once: only a look whether it can be had
+    #[arg(long)]
+    once: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -35,9 +38,12 @@ enum How {
     Mmap,
 }
 
-/// Prints "held", and holds until SIGTERM.
+/// Prints "held", and holds until SIGTERM, unless it is to be held for a moment only.
 pub fn run(options: &Options) -> Result<()> {
     let _open = take(options).with_context(|| options.path.display().to_string())?;
+    if options.once {
+        return say("held\n");
+    }
     stop::wait(|| say("held\n"))
 }
 

@@ -87,6 +87,16 @@ fn each_way_holds() {
 }
 
 #[test]
+fn a_look_holds_nothing() {
+    let mut look = hold(Path::new("/"), "cwd");
+    let output = look.arg("--once").output().unwrap();
+    assert_eq!(
+        (output.status.code(), output.stdout),
+        (Some(0), b"held\n".to_vec())
+    );
+}
+
+#[test]
 fn what_cannot_be_held_is_told_in_one_line() {
     for (how, what) in [
         ("open", "opening it"),
@@ -117,7 +127,12 @@ fn a_block_device_is_held_exclusively() {
     let holder = Holder::of(&device.0, "excl");
     let error = exclusively().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EBUSY as i32));
+    let look = || hold(&device.0, "excl").arg("--once").output().unwrap();
+    let busy = String::from_utf8(look().stderr).unwrap();
+    assert!(busy.contains("opening it exclusively"), "{busy}");
     holder.ends();
+    exclusively().unwrap();
+    assert_eq!(look().stdout, b"held\n");
     exclusively().unwrap();
 }
 

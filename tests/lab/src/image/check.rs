@@ -37,6 +37,10 @@ const LOOKS: &[(&str, &str)] = &[
     ),
     ("iSCSI", "modprobe iscsi_tcp && iscsiadm --version"),
     (
+        "multipath",
+        "modprobe -a dm_multipath scsi_dh_alua && multipath -t >/dev/null && dpkg-query -W multipath-tools",
+    ),
+    (
         "network",
         "modprobe -a veth bridge dummy 8021q sch_netem nf_tables && echo veth bridge dummy vlan netem nftables",
     ),
@@ -48,7 +52,7 @@ const LOOKS: &[(&str, &str)] = &[
     ("Corosync", "corosync -v"),
     (
         "peers' agents",
-        "for a in heartbeat:ZFS heartbeat:iSCSITarget heartbeat:exportfs linbit:drbd; do crm_resource --show-metadata ocf:$a >/dev/null || exit 1; done; fence_ipmilan --version | head -n 1",
+        "for a in heartbeat:ZFS heartbeat:iSCSITarget heartbeat:portblock heartbeat:exportfs linbit:drbd; do crm_resource --show-metadata ocf:$a >/dev/null || exit 1; done; fence_ipmilan --version | head -n 1",
     ),
     (
         "units",
@@ -56,7 +60,7 @@ const LOOKS: &[(&str, &str)] = &[
     ),
     (
         "left alone",
-        "for unit in corosync pacemaker drbd nfs-server zfs-import-cache zfs-import-scan zfs-mount zfs-zed rtslib-fb-targetctl iscsid.socket; do if systemctl --quiet is-active $unit || systemctl --quiet is-enabled $unit; then echo $unit; exit 1; fi; done; echo no cluster, pool, target or DRBD is started by itself",
+        "for unit in corosync pacemaker drbd nfs-server zfs-import-cache zfs-import-scan zfs-mount zfs-zed rtslib-fb-targetctl iscsid.socket multipathd; do if systemctl --quiet is-active $unit || systemctl --quiet is-enabled $unit; then echo $unit; exit 1; fi; done; echo no cluster, pool, target or DRBD is started by itself",
     ),
     ("start-up", "systemd-analyze time | head -n 1"),
 ];

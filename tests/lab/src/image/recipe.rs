@@ -34,6 +34,8 @@ const PACKAGES: &[&str] = &[
     "fence-agents-ipmilan",
     "fence-agents-scsi",
     "ipmitool",
+    // portblock's
+    "iptables",
     // storage
     "zfs-dkms",
     "zfsutils-linux",
@@ -44,6 +46,7 @@ const PACKAGES: &[&str] = &[
     "nfs-common",
     "open-iscsi",
     "libiscsi-bin",
+    "multipath-tools",
     "sg3-utils",
     "lsscsi",
     "parted",

@@ -13,9 +13,15 @@ do
 	ln -sf /dev/null "/etc/systemd/system/$unit"
 done
 
-# The cluster decides when these run.
-systemctl --quiet disable corosync.service pacemaker.service nfs-server.service iscsid.socket rpcbind.socket rpcbind.service
+# The cluster decides when these run; multipathd is for the client of a test that has several paths.
+systemctl --quiet disable corosync.service pacemaker.service nfs-server.service iscsid.socket rpcbind.socket rpcbind.service \
+	multipathd.service
 systemctl --quiet enable systemd-networkd.service
+
+# They came with multipath-tools, and run ten programs for each disk to find names that udev's own rules find, too.
+for rules in 55-scsi-sg3_id 58-scsi-sg3_symlink 60-multipath; do
+	ln -sf /dev/null "/etc/udev/rules.d/$rules.rules"
+done
 
 # The module is compiled here, once, and not at the first boot of every guest.
 for kernel in /lib/modules/*; do
