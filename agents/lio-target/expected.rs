@@ -141,27 +141,23 @@ impl ExpectedUnit {
 
     fn check(&self, host: &Host) -> Result<()> {
         let store = self.store();
-        let Some(info) = lio::info(host, &store)? else {
-            bail!("its backstore {}/{} is not there", store.hba, store.name);
-        };
-        ensure!(
-            info.activated,
-            "its backstore {}/{} is not enabled",
-            store.hba,
-            store.name
-        );
+        match lio::is_configured(host, &store)? {
+            Some(true) => {}
+            Some(false) => bail!("its backstore {}/{} has no device", store.hba, store.name),
+            None => bail!("its backstore {}/{} is not there", store.hba, store.name),
+        }
         let Some(path) = &self.path else {
             return Ok(());
         };
         let Some(class) = device::class(host, path)? else {
             bail!("its device {path} is gone");
         };
-        let number = device::number(host, path)?;
+        let (number, served) = (device::number(host, path)?, lio::device(host, &store)?);
         ensure!(
-            number == info.device,
+            number == served,
             "{path} is now another device ({}) than the one that is served ({})",
             number.as_deref().unwrap_or("none"),
-            info.device.as_deref().unwrap_or("none")
+            served.as_deref().unwrap_or("none")
         );
         ensure!(
             !self.writable || !device::is_read_only(host, &class)?,

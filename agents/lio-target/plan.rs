@@ -165,15 +165,14 @@ impl Making<'_> {
     /// Can this backstore stay as it is, apart from what may change while it is used?
     fn is_like(&self, host: &Host, store: &Store, unit: &Unit) -> Result<bool> {
         let dir = store.dir();
-        let info = lio::info(host, store)?.unwrap_or_default();
-        if !info.activated {
+        if lio::is_configured(host, store)? != Some(true) {
             return Ok(false);
         }
         if self.stands_by() {
             return Ok(true);
         }
         let same_device = match &unit.backing {
-            Backing::Block { path, .. } => device::number(host, path)? == info.device,
+            Backing::Block { path, .. } => device::number(host, path)? == lio::device(host, store)?,
             other => shown(host, &format!("{dir}/udev_path"))?.as_deref() == Some(other.path()),
         };
         let final_values = identity(unit);
@@ -215,8 +214,19 @@ impl Making<'_> {
                 Absent::Fail,
             );
         }
+        let has_own = |name: &str| unit.attributes.iter().any(|(known, _)| known == name);
         // What is behind pscsi answers for itself.
         if !matches!(unit.backing, Backing::Scsi { .. }) || self.stands_by() {
+            // A model that is the device's path differs between hosts. Before the product, which it sets, too.
+            if !has_own("emulate_model_alias") {
+                plan.set(
+                    &dir,
+                    "attrib/emulate_model_alias",
+                    "0",
+                    &origin("model"),
+                    Absent::Fine,
+                )?;
+            }
             for (name, value) in identity(unit) {
                 let absent = match name.as_str() {
                     "wwn/company_id" | "wwn/revision" | "wwn/vendor_id" => Absent::Warn,
@@ -226,20 +236,11 @@ impl Making<'_> {
             }
         }
         let absent = match self.strict {
+            // A stand-in cannot do what its device can.
+            _ if self.stands_by() => Absent::Fine,
             true => Absent::Fail,
             false => Absent::Warn,
         };
-        let has_own = |name: &str| unit.attributes.iter().any(|(known, _)| known == name);
-        // A model that is the device's path differs between hosts.
-        if matches!(unit.backing, Backing::Block { .. }) && !has_own("emulate_model_alias") {
-            plan.set(
-                &dir,
-                "attrib/emulate_model_alias",
-                "0",
-                &origin("model"),
-                Absent::Fine,
-            )?;
-        }
         if let Backing::File { write_back, .. } = unit.backing {
             if !has_own("emulate_write_cache") {
                 let value = if write_back { "1" } else { "0" };

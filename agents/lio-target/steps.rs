@@ -52,7 +52,7 @@ pub struct Setting {
 /// What it means that the kernel lacks an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// Nothing: older kernels do without.
+    /// Nothing, nor that it does not take the value: it works without.
     Fine,
     /// Somebody should know.
     Warn,
@@ -125,19 +125,22 @@ impl Setting {
         let Err(error) = host.write(&self.path, &self.value) else {
             return Ok(None);
         };
-        let what = match self.secret {
+        let what = match self.secret || self.path.ends_with("/enable") {
             true => self.origin.clone(),
             false => format!("{}={}", self.origin, self.value),
         };
         match (errno(&error), self.if_absent) {
-            (Some(Errno::ENOENT), Absent::Fine) => Ok(None),
+            (Some(_), Absent::Fine) => {
+                log::debug!("{what}: {error:#}");
+                Ok(None)
+            }
             (Some(Errno::ENOENT), Absent::Warn) => {
                 Ok(Some(format!("{what}: this kernel has no such attribute")))
             }
             (Some(Errno::ENOENT), Absent::Fail) => {
                 Err(error).context(format!("{what}: this kernel has no such attribute"))
             }
-            (Some(Errno::EINVAL | Errno::EPERM | Errno::ERANGE), _) => {
+            (Some(Errno::EINVAL | Errno::EPERM | Errno::ERANGE | Errno::ENOSYS), _) => {
                 Err(error).context(format!("{what}: the kernel does not take it"))
             }
             _ => Err(error).context(what),

@@ -361,7 +361,11 @@ impl Agent for LioTarget {
     fn is_gone(&self, node: &Node) -> Result<bool> {
         let expected = Expected::noted(node);
         let found = Own::of(node).find(node, &self.named(expected.as_ref()))?;
-        Ok(found.is_nothing() && !expected.is_some_and(|expected| expected.is_unmanaged()))
+        let Some(expected) = expected else {
+            return Ok(found.is_nothing());
+        };
+        let ways = reservations::links(node, &expected.serials())?;
+        Ok(found.is_nothing() && ways.is_empty() && !expected.is_unmanaged())
     }
 
     fn start(&self, node: &Node) -> Result<()> {

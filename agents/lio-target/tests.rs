@@ -87,7 +87,7 @@ fn conforms_with_everything_configured() {
 
 #[test]
 fn conforms_on_an_older_kernel() {
-    conformance::<LioTarget>(|| machine_with(LioKernel::v6_1()), FULL);
+    conformance::<LioTarget>(|| machine_with(LioKernel::v6_1()), PLAIN);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_target_appears_whole() {
     let serial = shows(&script, &format!("{second}/wwn/vpd_unit_serial"));
     assert!(serial.ends_with(": abc-1"), "{serial}");
     let product = shows(&script, &format!("{second}/wwn/product_id"));
-    assert!(product.trim_end().ends_with(": Second"), "{product:?}");
+    assert_eq!(product.trim_end(), "Second");
     assert_eq!(shows(&script, &format!("{second}/attrib/emulate_3pc")), "0");
     assert!(
         script
@@ -406,7 +406,7 @@ fn a_monitor_misses_whatever_is_missing() {
             let host = kernel(script);
             let found = crate::own::Own::find(&own(), &host, &[]).unwrap();
             let mut steps = crate::plan::removal(&host, &found).unwrap();
-            steps.retain(|step| !step.to_string().contains("core/"));
+            steps.retain(|step| !step.to_string().contains(" core/"));
             crate::steps::apply(&host, &steps).unwrap();
         }),
     ];
@@ -458,7 +458,11 @@ fn a_reload_adds_and_removes_without_dropping_a_session() {
         .into_iter()
         .filter(|step| step.ends_with("/enable"));
     let touched: Vec<String> = touched.collect();
-    assert_eq!(touched.len(), 1, "only the new unit is enabled: {touched:?}");
+    assert_eq!(
+        touched.len(),
+        1,
+        "only the new unit is enabled: {touched:?}"
+    );
     ok(&script, "monitor", &other);
     ok(&script, "stop", &other);
     assert_eq!(script.lio().snapshot(), machine().lio().snapshot());
@@ -552,7 +556,11 @@ fn the_node_that_is_not_promoted_opens_nothing() {
             Reply::ok("name=\"hastor-resource-sizes\" host=\"n1\" value=\"1=67108864,2=8192\"\n"),
         );
     let before = script.lio().snapshot();
-    let params: Vec<_> = FULL.iter().copied().filter(|(name, _)| *name != "aptpl_dir").collect();
+    let params: Vec<_> = FULL
+        .iter()
+        .copied()
+        .filter(|(name, _)| *name != "aptpl_dir")
+        .collect();
     clone_ok(&script, "start", &params, Exit::Success);
     clone_ok(&script, "monitor", &params, Exit::Success);
     assert!(script.lio().held().is_empty());

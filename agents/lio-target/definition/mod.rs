@@ -241,6 +241,7 @@ pub fn read(host: &Host, path: &str) -> Result<Option<Definition>> {
 
 /// Checks a text without a host: all but what depends on the volumes of the pool and on passwords. `path` is for messages.
 #[cfg(test)]
+#[cfg(test)]
 pub fn check(text: &str, format: Format, path: &str, pool: Option<&str>) -> Result<()> {
     define(text, format, Place::nowhere(path, pool)).map(drop)
 }

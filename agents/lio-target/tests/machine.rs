@@ -23,7 +23,9 @@ pub fn machine_with(kernel: LioKernel) -> Script {
     tree.mkdir("/tank/.ha");
     tree.mkdir("/etc");
     // As modprobe leaves it.
-    let iscsi = script.host(std::time::Duration::from_secs(1)).mkdir(probe::lio::ISCSI);
+    let iscsi = script
+        .host(std::time::Duration::from_secs(1))
+        .mkdir(probe::lio::ISCSI);
     iscsi.unwrap_or_else(|error| panic!("{error:#}"));
     script.clear_steps();
     for (disk, number, volume) in DISKS {
@@ -37,7 +39,9 @@ pub fn machine_with(kernel: LioKernel) -> Script {
         tree.symlink(&format!("/dev/{disk}"), &format!("/dev/zvol/tank/{volume}"));
     }
     let portals = ["127.0.0.1:3260", "192.0.2.10:3260", "[2001:db8::10]:3261"];
-    portals.into_iter().fold(script, |script, portal| script.service(portal, iscsi_answers))
+    portals.into_iter().fold(script, |script, portal| {
+        script.service(portal, iscsi_answers)
+    })
 }
 
 /// A portal that lets anybody discover targets, and has none to show.

@@ -172,34 +172,26 @@ fn is_invalid(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidInput)
 }
 
-/// What a backstore says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Info {
-    /// Has it been enabled?
-    pub activated: bool,
-    /// Of a block device: its number, `MAJOR:MINOR`.
-    pub device: Option<String>,
+/// Does a backstore have its device? None if there is no such backstore. (`Status: ACTIVATED` in `info` is something else:
+/// that it is a LUN.)
+pub fn is_configured(host: &Host, store: &Store) -> Result<Option<bool>> {
+    let text = host.read(&format!("{}/enable", store.dir()))?;
+    Ok(text.map(|text| text.trim() == "1"))
 }
 
-/// Reads a backstore's `info`; None if there is no such backstore.
-pub fn info(host: &Host, store: &Store) -> Result<Option<Info>> {
+/// The number of the block device that a backstore has open, `MAJOR:MINOR`.
+pub fn device(host: &Host, store: &Store) -> Result<Option<String>> {
     let text = host.read(&format!("{}/info", store.dir()))?;
-    Ok(text.as_deref().map(parse_info))
+    Ok(text.as_deref().and_then(device_in_info))
 }
 
-/// `Status: ACTIVATED  Max Queue Depth: ...`, and of iblock `Major: 230 Minor: 16  CLAIMED: IBLOCK`.
-fn parse_info(text: &str) -> Info {
-    let word_after = |label: &str| {
+/// Of iblock, `info` has `Major: 230 Minor: 16  CLAIMED: IBLOCK`.
+fn device_in_info(text: &str) -> Option<String> {
+    let number = |label| -> Option<u32> {
         let (_, rest) = text.split_once(label)?;
-        rest.split_whitespace().next()
+        rest.split_whitespace().next()?.parse().ok()
     };
-    let number = |label| word_after(label)?.parse::<u32>().ok();
-    Info {
-        activated: word_after("Status:") == Some("ACTIVATED"),
-        device: number("Major:")
-            .zip(number("Minor:"))
-            .map(|(major, minor)| format!("{major}:{minor}")),
-    }
+    Some(format!("{}:{}", number("Major:")?, number("Minor:")?))
 }
 
 /// A backstore's serial number, as VPD page 0x80 has it.
@@ -249,14 +241,10 @@ mod tests {
         let text = "Status: ACTIVATED  Max Queue Depth: 128  SectorSize: 512  HwMaxSectors: 32768
         iBlock device: zd16  UDEV PATH: /dev/zvol/tank/a  readonly: 0
         Major: 230 Minor: 16  CLAIMED: IBLOCK\n";
-        let expected = Info {
-            activated: true,
-            device: Some("230:16".into()),
-        };
-        assert_eq!(parse_info(text), expected);
+        assert_eq!(device_in_info(text).as_deref(), Some("230:16"));
         assert_eq!(
-            parse_info("Status: DEACTIVATED  Max Queue Depth: 0\n"),
-            Info::default()
+            device_in_info("Status: DEACTIVATED  Max Queue Depth: 0\n"),
+            None
         );
     }
 

@@ -170,7 +170,10 @@ PR_REG_END: 1
         let text = TWO.replace("res_type=05", "res_type=08");
         let found = Registration::parse_file(&text).unwrap();
         let attribute = found[0].to_attribute();
-        assert!(attribute.contains(",res_type=8,res_scope=0,"), "{attribute}");
+        assert!(
+            attribute.contains(",res_type=8,res_scope=0,"),
+            "{attribute}"
+        );
     }
 
     #[test]
