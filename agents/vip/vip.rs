@@ -444,7 +444,7 @@ impl Agent for Vip {
         let owes_loopback = hint.as_ref().is_some_and(|hint| hint.loopback.is_some());
         Ok(!owes_loopback
             && self.found(node, &*net, hint.as_ref())?.ours.is_empty()
-            && net.block_of(&self.table(node))?.is_none())
+            && !self.is_left_closed(node, &*net)?)
     }
 
     fn adopt(&self, node: &Node) -> Result<()> {
@@ -555,7 +555,7 @@ impl Agent for Vip {
         if self.kill_connections.is_on() || !self.blocked_ports().is_empty() {
             self.end_connections(&*net, &found.ours);
         }
-        net.remove_block(&self.table(node))?;
+        self.remove_block(node, &*net)?;
         if let Some(hint) = hint {
             self.give_back(node, &*net, hint)?;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use host::net::portblock::{Block, Closed, Ports, table_of};
 use host::net::{Family, Link, Net, NetError};
+use nix::errno::Errno;
 use ocf::prelude::*;
 
 use super::Vip;
@@ -51,24 +52,39 @@ impl Vip {
         }
     }
 
+    /// Is the nft table of this instance here, with whatever parameters it was made?
+    pub(super) fn is_left_closed(&self, node: &Node, net: &dyn Net) -> Result<bool, NetError> {
+        match net.block_of(&self.table(node)) {
+            Ok(block) => Ok(block.is_some()),
+            // Where looking is forbidden, nothing was made either.
+            Err(error) if self.blocked_ports().is_empty() && is_forbidden(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The address is not here; if its ports are closed all the same, something is left.
     pub(super) fn check_nothing_is_closed(&self, node: &Node, net: &dyn Net) -> Result<()> {
         // A leftover of other parameters does no harm, and goes with the next start or stop.
-        if self.blocked_ports().is_empty() {
-            return Ok(());
-        }
-        let table = self.table(node);
         ensure!(
-            net.block_of(&table)?.is_none(),
-            "{} is not here, but the nft table {table}, which closes ports of it, is",
-            self.ip
+            self.blocked_ports().is_empty() || !self.is_left_closed(node, net)?,
+            "{} is not here, but the nft table {}, which closes ports of it, is",
+            self.ip,
+            self.table(node)
         );
         Ok(())
     }
 
+    /// Opens whatever this instance has closed.
+    pub(super) fn remove_block(&self, node: &Node, net: &dyn Net) -> Result<(), NetError> {
+        match self.is_left_closed(node, net)? {
+            true => net.remove_block(&self.table(node)),
+            false => Ok(()),
+        }
+    }
+
     /// Removes what was left closed with other parameters. It would end by itself.
     fn open_all(&self, node: &Node, net: &dyn Net) {
-        if let Err(error) = net.remove_block(&self.table(node)) {
+        if let Err(error) = self.remove_block(node, net) {
             warn!("ports of {} may stay closed for a while: {error}", self.ip);
         }
     }
@@ -167,6 +183,10 @@ impl Vip {
         }
         Ok(open)
     }
+}
+
+fn is_forbidden(error: &NetError) -> bool {
+    matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES))
 }
 
 /// Ports, for messages.
