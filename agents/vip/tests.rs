@@ -883,7 +883,6 @@ fn ports_are_closed_before_the_address_comes_and_until_it_has_gone() {
     let steps = script.steps();
     let made = position(&steps, "making the nft table hastor-vip-resource");
     let removed = position(&steps, "removing 192.0.2.7/24");
-    // Without its address a connection ends without a word.
     let ended = position(&steps, "ending the connections of 192.0.2.7");
     let opened = position(&steps, "removing the nft table hastor-vip-resource");
     assert!(

@@ -335,29 +335,35 @@ fn killed_at_any_system_call_of_stop_it_leaves_nothing_closed_after_a_stop() {
 #[ignore = "needs root and nftables: cargo lab test"]
 fn connections_end_on_this_host_and_the_client_hears_nothing_of_it() {
     let lan = Lan::new();
-    let vip = vip(&[CLOSED, &[("ready", "now")]].concat());
     let service = listen("[::]:3260");
-    let _other = listen("[::]:2049");
-    vip.expect("start", 0);
-    let mut client = lan.neighbour_connects("192.0.2.7:3260");
-    let mut served = service.accept().expect("the client").0;
-    let stop = vip.expect("stop", 0);
-    assert!(
-        stop.stderr.contains("ended 1 connections of 192.0.2.7"),
-        "{stop:?}"
-    );
-    let ended = served.read(&mut [0]).expect_err("the connection is over");
-    assert_eq!(ended.kind(), ErrorKind::ConnectionAborted);
-    let patience = Some(Duration::from_millis(300));
-    client.set_read_timeout(patience).expect("a timeout");
-    let nothing = client.read(&mut [0]).expect_err("nothing was sent");
-    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
-    // The next host has the address, and not the connection.
-    vip.expect("start", 0);
-    client.set_read_timeout(Some(LONG)).expect("a timeout");
-    client.write_all(b"x").expect("sending");
-    let reset = client.read(&mut [0]).expect_err("the connection is over");
-    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    for (params, at) in [(CLOSED, "192.0.2.7:3260"), (CLOSED6, "[2001:db8::7]:3260")] {
+        let vip = vip(&[params, &[("block_ports", "tcp/3260")]].concat());
+        vip.expect("start", 0);
+        let mut client = lan.neighbour_connects(at);
+        let mut served = service.accept().expect("the client").0;
+        let stop = vip.expect("stop", 0);
+        assert!(stop.stderr.contains("ended 1 connections of "), "{stop:?}");
+        let ended = served.read(&mut [0]).expect_err("the connection is over");
+        assert_eq!(ended.kind(), ErrorKind::ConnectionAborted);
+        let patience = Some(Duration::from_millis(300));
+        client.set_read_timeout(patience).expect("a timeout");
+        let nothing = client.read(&mut [0]).expect_err("nothing was sent");
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock, "{at}");
+        // The next host has the address, and not the connection.
+        vip.expect("start", 0);
+        client.set_read_timeout(Some(LONG)).expect("a timeout");
+        client.write_all(b"x").expect("sending");
+        let reset = client.read(&mut [0]).expect_err("the connection is over");
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+
+        // Where that is wanted, it hears of it at once.
+        let mut client = lan.neighbour_connects(at);
+        vip.with_param("kill_connections", "true").expect("stop", 0);
+        client.set_read_timeout(Some(LONG)).expect("a timeout");
+        let reset = client.read(&mut [0]).expect_err("the connection is over");
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        drop(service.accept().expect("the second client"));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host::net::portblock::{Block, Closed, Ports, table_of};
+use host::net::portblock::{Block, Closed, Direction, Ports, table_of};
 use host::net::{Family, Link, Net, NetError};
 use nix::errno::Errno;
 use ocf::prelude::*;
@@ -30,7 +30,7 @@ impl Vip {
     pub(super) fn close_for_start(&self, node: &Node, net: &dyn Net) -> Result<()> {
         if let ports @ [_, ..] = self.blocked_ports() {
             let limit = self.ready_timeout.duration();
-            match net.block(&self.table(node), self.ip, ports, limit) {
+            match net.block(&self.table(node), self.ip, ports, limit, Direction::In) {
                 Err(missing @ NetError::NoNfTables) => {
                     bail!(Exit::NotInstalled.because(format!("{missing}, which block_ports needs")))
                 }
@@ -46,7 +46,14 @@ impl Vip {
     pub(super) fn close_for_stop(&self, node: &Node, net: &dyn Net) {
         if let ports @ [_, ..] = self.blocked_ports() {
             let limit = node.time_left().max(SHORTEST);
-            if let Err(error) = net.block(&self.table(node), self.ip, ports, limit) {
+            // A client that is not to be told of the end of its connection must not hear the reset
+            // that comes with it: IPv6 sends it also without the address.
+            let direction = match self.kill_connections.is_on() {
+                true => Direction::In,
+                false => Direction::Both,
+            };
+            let made = net.block(&self.table(node), self.ip, ports, limit, direction);
+            if let Err(error) = made {
                 warn!("{} goes while its ports are open: {error}", self.ip);
             }
         }
@@ -133,7 +140,7 @@ impl Vip {
         let Some(block) = net.block_of(&self.table(node))? else {
             return Ok(true);
         };
-        if block.left.is_zero() {
+        if block.left.is_zero() && !block.closed.is_empty() {
             net.remove_block(&block.table)?;
             let hint = match self.ready {
                 Ready::Now => "; a service that starts after its address needs ready=later",
@@ -151,6 +158,8 @@ impl Vip {
         let all = open.len() == block.closed.len();
         if all || !open.is_empty() {
             net.unblock(&block, &open)?;
+        }
+        if !open.is_empty() {
             info!("opened {} of {}", list(&open), self.ip);
         }
         Ok(all)
@@ -192,8 +201,5 @@ fn is_forbidden(error: &NetError) -> bool {
 /// Ports, for messages.
 fn list(closed: &[Closed]) -> String {
     let names: Vec<String> = closed.iter().map(|it| it.ports.to_string()).collect();
-    match names.as_slice() {
-        [] => "no port".into(),
-        names => names.join(", "),
-    }
+    names.join(", ")
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 pub use kernel::open;
-use portblock::{Block, Closed, Listener, Ports, Protocol};
+use portblock::{Block, Closed, Direction, Listener, Ports, Protocol};
 
 /// What an agent may ask of a network namespace. Changes are made when the call returns.
 pub trait Net {
@@ -72,8 +72,8 @@ pub trait Net {
     /// the kernel's `udp_diag`.
     fn listeners(&self, protocol: Protocol, family: Family) -> Result<Vec<Listener>, NetError>;
 
-    /// From now on, and for at most `limit`, no packet reaches these ports of `ip`: see
-    /// [`portblock`]. The nft table of that name, whatever it was, becomes this block, in one
+    /// From now on, and for at most `limit`, no packet to these ports of `ip` gets through, or
+    /// from them either: see [`portblock`]. The nft table of that name, whatever it was, becomes this block, in one
     /// step. [`NetError::NoNfTables`] where the kernel cannot.
     fn block(
         &self,
@@ -81,6 +81,7 @@ pub trait Net {
         ip: IpAddr,
         ports: &[Ports],
         limit: Duration,
+        direction: Direction,
     ) -> Result<(), NetError>;
 
     /// The block that the nft table of that name is, if there is such a table.

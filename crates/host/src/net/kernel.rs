@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 
 use super::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink};
 use super::nft::{self, Tables};
-use super::portblock::{Block, Closed, Listener, Ports, Protocol};
+use super::portblock::{Block, Closed, Direction, Listener, Ports, Protocol};
 use super::wire::Announcer;
 use super::{
     Address, Announcement, Family, Link, Mac, Net, NetError, Route, SourceLabel, rtnl, sockets,
@@ -265,10 +265,11 @@ impl Net for Kernel {
         ip: IpAddr,
         ports: &[Ports],
         limit: Duration,
+        direction: Direction,
     ) -> Result<(), NetError> {
         let missing = || NetError::NoNfTables;
         let tables = self.tables()?.ok_or_else(missing)?;
-        match tables.make(table, ip, ports, limit) {
+        match tables.make(table, ip, ports, limit, direction) {
             Err(error) if nft::is_missing(&error) => Err(missing()),
             other => other,
         }

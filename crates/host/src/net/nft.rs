@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::NetError;
 use super::netlink::{Message, Netlink, Part, attributes_of, push_attribute, text};
-use super::portblock::{Block, Closed, OURS, Ports, Protocol};
+use super::portblock::{Block, Closed, Direction, OURS, Ports, Protocol};
 use crate::Deadline;
 
 const SUBSYSTEM: u16 = 10;
@@ -63,8 +63,6 @@ const VERDICT_CODE: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 
-/// Where packets come in, those of this host to itself included, before anybody has looked.
-const PREROUTING: u32 = 0;
 /// Priority `raw`: before connection tracking, so that what it knows of a packet does not count.
 const PRIORITY: i32 = -300;
 const SET_TIMEOUT: u32 = 0x10;
@@ -83,11 +81,41 @@ const AT_LEAST: u32 = 5;
 /// A comment, as `nft` keeps it in a rule's user data.
 const COMMENT: u8 = 0;
 
-const CHAIN: &str = "prerouting";
 const SET: &str = "address";
 
-/// A rule of ours, by its handle.
-type Rule = ([u8; 8], Closed);
+/// Where packets are looked at.
+struct Chain {
+    name: &'static str,
+    /// An `NF_INET_` hook.
+    hook: u32,
+    /// Where our end's address is in the headers of IPv4 and IPv6, and its port in TCP and UDP.
+    address: [u32; 2],
+    port: u32,
+}
+
+/// As they come in, those of this host to itself included, before anybody else has looked.
+const INCOMING: Chain = Chain {
+    name: "prerouting",
+    hook: 0,
+    address: [16, 24],
+    port: 2,
+};
+
+/// As this host sends them.
+const OUTGOING: Chain = Chain {
+    name: "output",
+    hook: 3,
+    address: [12, 8],
+    port: 0,
+};
+
+/// A rule of ours.
+#[derive(Debug, PartialEq, Eq)]
+struct Rule {
+    chain: String,
+    handle: [u8; 8],
+    closed: Closed,
+}
 
 /// Tables of the network namespace that this process is in.
 pub struct Tables(Netlink);
@@ -141,6 +169,13 @@ impl Tables {
         push_text(&mut of_set, ELEMENTS_TABLE, table);
         push_text(&mut of_set, ELEMENTS_SET, SET);
         let what = format!("reading the nft table {table}");
+        let mut closed: Vec<Closed> = Vec::new();
+        for rule in rules {
+            // Incoming and outgoing packets have a rule each.
+            if !closed.contains(&rule.closed) {
+                closed.push(rule.closed);
+            }
+        }
         let left = match self.0.dump(&what, GETSETELEM, &of_set) {
             Ok(answer) => answer.iter().filter_map(longest).max().unwrap_or_default(),
             // It has been removed in between, or it is none that we have made.
@@ -149,7 +184,7 @@ impl Tables {
         };
         Ok(Some(Block {
             table: table.into(),
-            closed: rules.into_iter().map(|(_, closed)| closed).collect(),
+            closed,
             left,
         }))
     }
@@ -179,9 +214,10 @@ impl Tables {
         ip: IpAddr,
         ports: &[Ports],
         limit: Duration,
+        direction: Direction,
     ) -> Result<(), NetError> {
         let what = format!("making the nft table {table}");
-        self.change(&what, block(table, ip, ports, limit))
+        self.change(&what, block(table, ip, ports, limit, direction))
     }
 
     /// Opens some of a block; a block without anything closed is removed.
@@ -190,14 +226,14 @@ impl Tables {
             return self.remove(&block.table);
         }
         let rules = self.rules(&block.table)?.unwrap_or_default();
-        for (handle, closed) in rules {
-            if open.contains(&closed) {
-                let mut rule = header(NFPROTO_INET, 0);
-                push_text(&mut rule, RULE_TABLE, &block.table);
-                push_text(&mut rule, RULE_CHAIN, CHAIN);
-                push_attribute(&mut rule, RULE_HANDLE, &handle);
-                let what = format!("opening {closed}");
-                match self.change(&what, vec![Part::new(DELRULE, 0, rule)]) {
+        for rule in rules {
+            if open.contains(&rule.closed) {
+                let mut body = header(NFPROTO_INET, 0);
+                push_text(&mut body, RULE_TABLE, &block.table);
+                push_text(&mut body, RULE_CHAIN, &rule.chain);
+                push_attribute(&mut body, RULE_HANDLE, &rule.handle);
+                let what = format!("opening {}", rule.closed);
+                match self.change(&what, vec![Part::new(DELRULE, 0, body)]) {
                     // Somebody else has done it.
                     Err(error) if is_gone(&error) => {}
                     other => other?,
@@ -238,21 +274,30 @@ fn is_gone(error: &NetError) -> bool {
 }
 
 /// The messages that make a table a block of these ports.
-fn block(table: &str, ip: IpAddr, ports: &[Ports], limit: Duration) -> Vec<Part> {
+fn block(
+    table: &str,
+    ip: IpAddr,
+    ports: &[Ports],
+    limit: Duration,
+    direction: Direction,
+) -> Vec<Part> {
     let mut parts = vec![
         // So that there is one to remove.
         named(NEWTABLE, NLM_F_CREATE, table),
         named(DELTABLE, 0, table),
         named(NEWTABLE, NLM_F_CREATE, table),
-        chain(table),
         set(table, ip),
         element(table, ip, limit),
     ];
-    parts.extend(
-        ports
-            .iter()
-            .map(|ports| new_rule(table, Closed { ip, ports: *ports })),
-    );
+    let chains: &[Chain] = match direction {
+        Direction::In => &[INCOMING],
+        Direction::Both => &[INCOMING, OUTGOING],
+    };
+    for chain in chains {
+        parts.push(new_chain(table, chain));
+        let closed = ports.iter().map(|ports| Closed { ip, ports: *ports });
+        parts.extend(closed.map(|closed| new_rule(table, chain, closed)));
+    }
     parts
 }
 
@@ -268,12 +313,12 @@ fn named(kind: u16, flags: u16, table: &str) -> Part {
     Part::new(kind, flags, body)
 }
 
-fn chain(table: &str) -> Part {
+fn new_chain(table: &str, chain: &Chain) -> Part {
     let mut body = header(NFPROTO_INET, 0);
     push_text(&mut body, CHAIN_TABLE, table);
-    push_text(&mut body, CHAIN_NAME, CHAIN);
+    push_text(&mut body, CHAIN_NAME, chain.name);
     push_nested(&mut body, CHAIN_HOOK, |hook| {
-        push_number(hook, HOOK_NUMBER, PREROUTING);
+        push_number(hook, HOOK_NUMBER, chain.hook);
         push_attribute(hook, HOOK_PRIORITY, &PRIORITY.to_be_bytes());
     });
     push_text(&mut body, CHAIN_TYPE, "filter");
@@ -313,12 +358,12 @@ fn element(table: &str, ip: IpAddr, limit: Duration) -> Part {
     Part::new(NEWSETELEM, NLM_F_CREATE, body)
 }
 
-/// Drops what goes to these ports of an address in the set.
-fn new_rule(table: &str, closed: Closed) -> Part {
-    // Family, offset and length of the destination in the network header.
-    let (family, destination, length) = match closed.ip {
-        IpAddr::V4(_) => (NFPROTO_IPV4, 16, 4),
-        IpAddr::V6(_) => (NFPROTO_IPV6, 24, 16),
+/// Drops what goes to, or comes from, these ports of an address in the set.
+fn new_rule(table: &str, chain: &Chain, closed: Closed) -> Part {
+    let [of_four, of_six] = chain.address;
+    let (family, address, length) = match closed.ip {
+        IpAddr::V4(_) => (NFPROTO_IPV4, of_four, 4),
+        IpAddr::V6(_) => (NFPROTO_IPV6, of_six, 16),
     };
     let protocol = match closed.ports.protocol {
         Protocol::Tcp => libc::IPPROTO_TCP as u8,
@@ -327,16 +372,15 @@ fn new_rule(table: &str, closed: Closed) -> Part {
     let Ports { first, last, .. } = closed.ports;
     let mut body = header(NFPROTO_INET, 0);
     push_text(&mut body, RULE_TABLE, table);
-    push_text(&mut body, RULE_CHAIN, CHAIN);
+    push_text(&mut body, RULE_CHAIN, chain.name);
     push_nested(&mut body, RULE_EXPRESSIONS, |list| {
         push_meta(list, META_NFPROTO);
         push_compare(list, EQUAL, &[family]);
-        push_payload(list, NETWORK_HEADER, destination, length);
+        push_payload(list, NETWORK_HEADER, address, length);
         push_lookup(list);
         push_meta(list, META_L4PROTO);
         push_compare(list, EQUAL, &[protocol]);
-        // The destination port is where it is in both protocols.
-        push_payload(list, TRANSPORT_HEADER, 2, 2);
+        push_payload(list, TRANSPORT_HEADER, chain.port, 2);
         if first == last {
             push_compare(list, EQUAL, &first.to_be_bytes());
         } else {
@@ -449,12 +493,18 @@ fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
 
 /// A rule that says in its comment what it closes.
 fn rule(message: &Message) -> Option<Rule> {
+    let chain = text(attribute(message, RULE_CHAIN)?);
     let handle = *attribute(message, RULE_HANDLE)?.first_chunk()?;
     let mut data = attribute(message, RULE_USERDATA)?;
     while let [kind, length, rest @ ..] = data {
         let value = rest.get(..usize::from(*length))?;
         if *kind == COMMENT {
-            return Some((handle, text(value).parse().ok()?));
+            let closed = text(value).parse().ok()?;
+            return Some(Rule {
+                chain,
+                handle,
+                closed,
+            });
         }
         data = &rest[value.len()..];
     }
@@ -485,15 +535,20 @@ mod tests {
     #[test]
     fn a_rule_says_what_it_closes() {
         let closed: Closed = "2001:db8::7 udp/2049-2051".parse().unwrap();
-        let mut part = new_rule("hastor-vip-x", closed);
+        let mut part = new_rule("hastor-vip-x", &OUTGOING, closed);
         push_attribute(&mut part.body, RULE_HANDLE, &7u64.to_be_bytes());
-        assert_eq!(rule(&message(part)), Some((7u64.to_be_bytes(), closed)));
+        let expected = Rule {
+            chain: "output".into(),
+            handle: 7u64.to_be_bytes(),
+            closed,
+        };
+        assert_eq!(rule(&message(part)), Some(expected));
     }
 
     #[test]
     fn a_message_cut_anywhere_is_not_a_panic() {
         let closed: Closed = "192.0.2.7 tcp/3260".parse().unwrap();
-        let mut part = new_rule("hastor-vip-x", closed);
+        let mut part = new_rule("hastor-vip-x", &INCOMING, closed);
         push_attribute(&mut part.body, RULE_HANDLE, &7u64.to_be_bytes());
         let set = element("hastor-vip-x", closed.ip, Duration::from_secs(1));
         for whole in [message(part), message(set)] {

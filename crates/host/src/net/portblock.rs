@@ -3,7 +3,7 @@
 //!
 //! A block is a table of nf_tables of its own, which `nft list ruleset` shows. Its end comes by
 //! itself: the kernel forgets the address after the time that was given, whatever has become of
-//! the process that made it. Packets of this host's own processes are dropped, too.
+//! the process that made it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -105,7 +105,16 @@ fn number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| plain && *port > 0)
 }
 
-/// One rule of a block: ports of an address.
+/// Which packets a block drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Those to the ports, also of this host's own processes.
+    In,
+    /// Also those that this host sends from the ports, such as a reset when a connection is ended.
+    Both,
+}
+
+/// What of a block can be opened by itself: ports of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// The address.

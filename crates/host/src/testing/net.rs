@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::script::{Script, Verdict};
-use crate::net::portblock::{Block, Closed, Listener, Ports, Protocol};
+use crate::net::portblock::{Block, Closed, Direction, Listener, Ports, Protocol};
 use crate::net::{
     Address, AddressFlags, Announcement, Family, Link, LinkState, Mac, Net, NetError, Route,
     SourceLabel,
@@ -470,6 +470,7 @@ impl Net for View {
         ip: IpAddr,
         ports: &[Ports],
         limit: Duration,
+        _: Direction,
     ) -> Result<(), NetError> {
         let until = self.script.now() + limit;
         let made = self.ask(format!("making the nft table {table}"), |tables| {
