@@ -182,9 +182,11 @@ pub struct Vip {
     /// a service that is there. Those that send nothing meanwhile lose no time at all. With
     /// kill_connections they are told at once, and try to connect while nobody answers. A client
     /// that sends without a pause had no service for 0.4, 1.7, 3.4 and 6.8 s when the address was
-    /// away for 0.2, 1, 2.5 and 4 s; with kill_connections for 1.1, 2.1, 3.1 and 4.1 s with Linux
-    /// 6.5 or newer, and for 1, 3, 3 and 7 s with an older one. So kill_connections=true is for
-    /// clients that only listen, and for new clients where a move takes more than two seconds.
+    /// away for 0.2, 1, 2.5 and 4 s; with kill_connections for 1.1, 2.1, 3.1 and 4.1 s where the
+    /// client's TCP repeats its first packet every second, as Linux does since 6.5, and for 1.1,
+    /// 3.0, 3.2 and 7.3 s where it waits longer each time, as Linux did before. So
+    /// kill_connections=true is for clients that only listen, and for those with Linux 6.5 or
+    /// newer where a move takes more than two seconds.
     ///
     /// The ports are kept closed by an nft table of the resource's own, "hastor-vip-" and its
     /// name, in the network namespace of the address. This needs nf_tables in the kernel, and no
