@@ -6,5 +6,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests run programs")]
 
+mod blocking;
 mod lan;
 mod vip;

@@ -1,5 +1,7 @@
 use std::net::IpAddr;
 
+use host::net::Net;
+use host::net::portblock::{self, Listener, Protocol};
 use host::net::{Address, AddressFlags, Announcement, LinkState, Mac};
 use host::testing::{Fault, Script, Tables};
 use ocf::testing::{act, conformance};
@@ -133,6 +135,58 @@ fn conforms_in_a_network_namespace() {
         with_namespace,
         &[("ip", "192.0.2.7"), ("network_namespace", "blue")],
     );
+}
+
+#[test]
+fn conforms_with_ports_that_are_opened_in_start() {
+    let params = [
+        ("ip", "192.0.2.7"),
+        ("block_ports", "tcp/3260,tcp/2049-2051,udp/111"),
+        ("kill_connections", "true"),
+    ];
+    let served = || {
+        let script = machine();
+        for (protocol, port) in [
+            (Protocol::Tcp, 3260),
+            (Protocol::Tcp, 2050),
+            (Protocol::Udp, 111),
+        ] {
+            listen(&script, "0.0.0.0", protocol, port);
+        }
+        script
+    };
+    conformance::<Vip>(served, &params);
+}
+
+#[test]
+fn conforms_with_ports_that_stay_closed() {
+    let params = [
+        ("ip", "2001:db8::7"),
+        ("block_ports", "tcp/3260,tcp/2049"),
+        ("ready_ports", "tcp/3260"),
+        ("ready", "later"),
+        ("ready_timeout", "60"),
+    ];
+    conformance::<Vip>(machine, &params);
+}
+
+#[test]
+fn conforms_with_ports_that_nobody_serves_in_a_network_namespace() {
+    let with_namespace = || {
+        let script = machine();
+        script.network().edit_in("blue", |tables| {
+            let link = tables.add_link("eth0");
+            tables.add_route("192.0.2.0/24", link, 0);
+        });
+        script
+    };
+    let params = [
+        ("ip", "192.0.2.7"),
+        ("network_namespace", "blue"),
+        ("block_ports", "tcp/3260"),
+        ("ready_timeout", "2"),
+    ];
+    conformance::<Vip>(with_namespace, &params);
 }
 
 #[test]
@@ -766,6 +820,275 @@ fn connections_end_with_the_address_where_asked() {
     assert_eq!(edit(&script, |tables| tables.connections.len()), 0);
 }
 
+/// A service of this host.
+fn listen(script: &Script, ip: &str, protocol: Protocol, port: u16) {
+    let listener = Listener {
+        protocol,
+        ip: self::ip(ip),
+        port,
+        v6_only: false,
+        link: None,
+    };
+    edit(script, |tables| tables.listeners.push(listener));
+}
+
+/// What is closed, with the tables' names.
+fn closed(script: &Script) -> Vec<String> {
+    edit(script, |tables| {
+        let blocks = tables.blocks.values();
+        let lines = blocks.flat_map(|block| {
+            let lines = block.closed.iter();
+            lines.map(|closed| format!("{}: {closed}", block.table))
+        });
+        lines.collect()
+    })
+}
+
+fn seconds(seconds: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(seconds)
+}
+
+fn position(steps: &[String], step: &str) -> usize {
+    let at = steps.iter().position(|other| other == step);
+    at.unwrap_or_else(|| panic!("no \"{step}\" in {steps:?}"))
+}
+
+const CLOSED: &[(&str, &str)] = &[("ip", "192.0.2.7"), ("block_ports", "tcp/3260,tcp/2049")];
+const LATER: &[(&str, &str)] = &[
+    ("ip", "192.0.2.7"),
+    ("block_ports", "tcp/3260,tcp/2049"),
+    ("ready", "later"),
+];
+
+#[test]
+fn ports_are_closed_before_the_address_comes_and_until_it_has_gone() {
+    let script = machine();
+    listen(&script, "192.0.2.7", Protocol::Tcp, 3260);
+    listen(&script, "::", Protocol::Tcp, 2049);
+    ok(&script, "start", CLOSED);
+    assert!(closed(&script).is_empty());
+    let steps = script.steps();
+    let made = position(&steps, "making the nft table hastor-vip-resource");
+    let added = position(&steps, "adding 192.0.2.7/24");
+    let opened = position(&steps, "removing the nft table hastor-vip-resource");
+    let announced = position(&steps, "announcing 192.0.2.7 on eth0");
+    assert!(
+        made < added && added < opened && opened < announced,
+        "{steps:?}"
+    );
+
+    script.clear_steps();
+    ok(&script, "stop", CLOSED);
+    assert!(closed(&script).is_empty());
+    let steps = script.steps();
+    let made = position(&steps, "making the nft table hastor-vip-resource");
+    let removed = position(&steps, "removing 192.0.2.7/24");
+    let ended = position(&steps, "ending the connections of 192.0.2.7");
+    let opened = position(&steps, "removing the nft table hastor-vip-resource");
+    assert!(
+        made < removed && removed < ended && ended < opened,
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn each_port_is_opened_when_it_is_served_or_all_when_those_named_are() {
+    let table_of = |ports: &str| format!("hastor-vip-resource: 192.0.2.7 {ports}");
+    let script = machine();
+    ok(&script, "start", LATER);
+    assert_eq!(
+        closed(&script),
+        [table_of("tcp/3260"), table_of("tcp/2049")]
+    );
+    ok(&script, "monitor", LATER);
+    assert_eq!(closed(&script).len(), 2);
+    listen(&script, "192.0.2.8", Protocol::Tcp, 3260);
+    listen(&script, "192.0.2.7", Protocol::Udp, 3260);
+    ok(&script, "monitor", LATER);
+    assert_eq!(
+        closed(&script).len(),
+        2,
+        "another address, another protocol"
+    );
+    listen(&script, "192.0.2.7", Protocol::Tcp, 3260);
+    ok(&script, "monitor", LATER);
+    assert_eq!(closed(&script), [table_of("tcp/2049")]);
+    listen(&script, "192.0.2.7", Protocol::Tcp, 2049);
+    ok(&script, "monitor", LATER);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+
+    let together = [LATER, &[("ready_ports", "tcp/2049,udp/111")]].concat();
+    let script = machine();
+    listen(&script, "0.0.0.0", Protocol::Tcp, 3260);
+    listen(&script, "0.0.0.0", Protocol::Tcp, 2049);
+    ok(&script, "start", &together);
+    assert_eq!(closed(&script).len(), 2);
+    listen(&script, "0.0.0.0", Protocol::Udp, 111);
+    ok(&script, "monitor", &together);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+}
+
+#[test]
+fn a_probe_opens_nothing() {
+    let script = machine();
+    ok(&script, "start", LATER);
+    listen(&script, "192.0.2.7", Protocol::Tcp, 3260);
+    let params = LATER
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let mut probe = ocf::testing::call("monitor", params.collect());
+    probe.meta.clear();
+    assert_eq!(
+        ocf::execute::<Vip>(&probe, &script.host(seconds(20))).exit,
+        Exit::Success
+    );
+    assert_eq!(closed(&script).len(), 2);
+}
+
+#[test]
+fn start_waits_for_the_service_but_not_for_ever() {
+    let script = machine();
+    let begun = script.host(seconds(20)).now();
+    ok(&script, "start", CLOSED);
+    let took = script.host(seconds(20)).now() - begun;
+    assert!((seconds(15)..seconds(16)).contains(&took), "{took:?}");
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+
+    // No longer than the action may take: a monitor does the rest.
+    let script = machine();
+    let patient = [CLOSED, &[("ready_timeout", "100")]].concat();
+    ok(&script, "start", &patient);
+    assert_eq!(closed(&script).len(), 2);
+    ok(&script, "monitor", &patient);
+    assert_eq!(closed(&script).len(), 2);
+    script.advance(seconds(100));
+    ok(&script, "monitor", &patient);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+}
+
+#[test]
+fn a_start_that_cannot_see_who_listens_is_no_failure() {
+    let script = machine();
+    listen(&script, "192.0.2.7", Protocol::Tcp, 3260);
+    ok(&script, "start", LATER);
+    let step = "reading who listens on tcp";
+    let at = position(&script.steps(), step);
+    let script = machine();
+    listen(&script, "192.0.2.7", Protocol::Tcp, 3260);
+    listen(&script, "192.0.2.7", Protocol::Tcp, 2049);
+    script.inject(at, Fault::Fail);
+    ok(&script, "start", CLOSED);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+}
+
+#[test]
+fn an_interrupted_start_is_seen_and_taken_up() {
+    let killed_before = |step: &str| {
+        let script = machine();
+        ok(&script, "start", LATER);
+        let at = position(&script.steps(), step);
+        let script = machine();
+        script.inject(at, Fault::Kill);
+        let start = || act::<Vip>(&script, "start", LATER);
+        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(start));
+        assert!(killed.is_err_and(|panic| panic.is::<host::testing::Killed>()));
+        script.clear_steps();
+        script
+    };
+    let script = killed_before("adding 192.0.2.7/24");
+    let left = reason(&script, "monitor", LATER, Exit::Generic);
+    assert_eq!(
+        left,
+        "192.0.2.7 is not here, but the nft table hastor-vip-resource, which closes ports of it, is"
+    );
+    // Also by a stop that knows nothing of it, or with another configuration.
+    ok(&script, "stop", V4);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+    let script = killed_before("adding 192.0.2.7/24");
+    ok(&script, "start", V4);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+
+    let script = killed_before("announcing 192.0.2.7 on eth0");
+    listen(&script, "192.0.2.7", Protocol::Tcp, 3260);
+    ok(&script, "start", LATER);
+    assert_eq!(closed(&script), ["hastor-vip-resource: 192.0.2.7 tcp/2049"]);
+    ok(&script, "start", V4);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+}
+
+#[test]
+fn a_reload_opens_what_need_not_be_closed_any_more() {
+    let script = machine();
+    ok(&script, "start", LATER);
+    let less = [LATER, &[("block_ports", "tcp/2049,tcp/80")]].concat();
+    ok(&script, "reload-agent", &less);
+    assert_eq!(closed(&script), ["hastor-vip-resource: 192.0.2.7 tcp/2049"]);
+    ok(&script, "reload-agent", V4);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+}
+
+#[test]
+fn without_nf_tables_only_a_start_that_needs_them_fails() {
+    let script = machine();
+    edit(&script, |tables| tables.no_nf_tables = true);
+    ok(&script, "start", V4);
+    ok(&script, "stop", V4);
+    let refused = reason(&script, "start", CLOSED, Exit::NotInstalled);
+    assert_eq!(
+        refused,
+        "the kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET), which block_ports needs"
+    );
+    assert!(addresses(&script).is_empty());
+    ok(&script, "start", V4);
+    ok(&script, "monitor", CLOSED);
+    ok(&script, "stop", CLOSED);
+}
+
+#[test]
+fn without_blocked_ports_a_monitor_asks_nothing_about_them() {
+    let script = machine();
+    ok(&script, "start", V4);
+    script.clear_steps();
+    ok(&script, "monitor", V4);
+    let steps = script.steps();
+    assert!(
+        !steps.is_empty() && !steps.iter().any(|step| step.contains("nft")),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn a_service_opens_its_own_port_and_no_other() {
+    let script = machine();
+    ok(&script, "start", LATER);
+    let six = [
+        ("ip", "2001:db8::7"),
+        ("block_ports", "tcp/3260-3269"),
+        ("ready", "later"),
+    ];
+    assert_eq!(
+        as_instance(&script, "six", "start", &six).exit,
+        Exit::Success
+    );
+    let host = script.host(seconds(20));
+    let net: std::rc::Rc<dyn Net> = host.net(None).unwrap();
+    let lift = |ip: &str, port| portblock::lift(&*net, self::ip(ip), Protocol::Tcp, port).unwrap();
+    assert_eq!(lift("192.0.2.8", 3260), 0);
+    assert_eq!(lift("192.0.2.7", 3261), 0);
+    assert_eq!(closed(&script).len(), 3);
+    assert_eq!(lift("0.0.0.0", 3260), 1);
+    assert_eq!(
+        closed(&script),
+        [
+            "hastor-vip-resource: 192.0.2.7 tcp/2049",
+            "hastor-vip-six: 2001:db8::7 tcp/3260-3269"
+        ]
+    );
+    assert_eq!(lift("::ffff:192.0.2.7", 2049), 1);
+    assert_eq!(lift("::", 3265), 1);
+    assert!(edit(&script, |tables| tables.blocks.is_empty()));
+}
+
 #[test]
 fn a_reload_changes_the_preference_of_the_address_that_is_there() {
     let script = machine();
@@ -808,6 +1131,8 @@ fn a_clone_is_refused() {
 #[test]
 fn bad_parameters_are_named_with_what_was_expected() {
     let long = "x".repeat(200);
+    let many: Vec<String> = (1..=33).map(|port| format!("tcp/{port}")).collect();
+    let many = many.join(",");
     type Case<'a> = (&'a [(&'a str, &'a str)], Exit, &'a str);
     let table: &[Case] = &[
         (
@@ -909,6 +1234,31 @@ fn bad_parameters_are_named_with_what_was_expected() {
             &[("ip", "192.0.2.7"), ("arp_mode", "loud")],
             Exit::NotConfigured,
             "parameter arp_mode: \"loud\" is not one of both, request, reply",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("block_ports", "tcp/3260,http")],
+            Exit::NotConfigured,
+            "parameter block_ports: \"tcp/3260,http\" has \"http\" in it; expected ports such as tcp/3260,udp/2049-2051, from 1 to 65535",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("block_ports", &many)],
+            Exit::NotConfigured,
+            &format!("parameter block_ports: \"{many}\" has 33 entries; expected at most 32"),
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("ready_ports", "tcp/3260")],
+            Exit::NotConfigured,
+            "parameter block_ports: not given, but ready_ports is; expected the ports to open then",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("ready", "soon")],
+            Exit::NotConfigured,
+            "parameter ready: \"soon\" is not one of now, later",
+        ),
+        (
+            &[("ip", "192.0.2.7"), ("ready_timeout", "0")],
+            Exit::NotConfigured,
+            "parameter ready_timeout: \"0\" is not a time from 1 to 3600 seconds",
         ),
         (
             &[("ip", "192.0.2.7"), ("nodad", "perhaps")],

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use host::net::portblock::Ports;
 use probe::net;
 
 /// The longest label, and the longest name, of an interface (`IFNAMSIZ` less its NUL).
@@ -170,6 +171,44 @@ pub enum ArpMode {
     Both,
     Request,
     Reply,
+}
+
+/// The most entries of a list of ports: each is a rule that every packet passes.
+const MOST_PORTS: usize = 32;
+
+/// Ports and ranges of ports, separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortList(pub Vec<Ports>);
+
+impl FromStr for PortList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PortList, String> {
+        let mut ports: Vec<Ports> = Vec::new();
+        for entry in text.split(',').map(str::trim) {
+            let entry = entry.parse().map_err(|_| {
+                let example = "tcp/3260,udp/2049-2051";
+                format!("has \"{entry}\" in it; expected ports such as {example}, from 1 to 65535")
+            })?;
+            if !ports.contains(&entry) {
+                ports.push(entry);
+            }
+        }
+        if ports.len() > MOST_PORTS {
+            let count = ports.len();
+            return Err(format!(
+                "has {count} entries; expected at most {MOST_PORTS}"
+            ));
+        }
+        Ok(PortList(ports))
+    }
+}
+
+/// When the services behind blocked ports answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ready {
+    Now,
+    Later,
 }
 
 /// Where the address was put: the hint that a start leaves for monitor and stop.

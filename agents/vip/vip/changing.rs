@@ -157,9 +157,9 @@ impl Vip {
         Ok(())
     }
 
-    /// Resets the address's connections, if that is wanted. The address goes in any case.
+    /// Ends the address's connections. The address goes in any case.
     pub(super) fn end_connections(&self, net: &dyn Net, instances: &[Instance]) {
-        if !self.kill_connections.is_on() || instances.is_empty() {
+        if instances.is_empty() {
             return;
         }
         match net.destroy_connections(self.ip) {

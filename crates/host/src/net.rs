@@ -7,6 +7,8 @@
 mod frames;
 mod kernel;
 mod netlink;
+mod nft;
+pub mod portblock;
 mod rtnl;
 mod sockets;
 mod wire;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 pub use kernel::open;
+use portblock::{Block, Closed, Direction, Listener, Ports, Protocol};
 
 /// What an agent may ask of a network namespace. Changes are made when the call returns.
 pub trait Net {
@@ -64,6 +67,35 @@ pub trait Net {
     /// Ends the connections of this host's address `ip`, with a reset to the other side, and says
     /// how many there were. Listening sockets stay.
     fn destroy_connections(&self, ip: IpAddr) -> Result<usize, NetError>;
+
+    /// The sockets of `protocol` that a client of an address of `family` could reach. UDP needs
+    /// the kernel's `udp_diag`.
+    fn listeners(&self, protocol: Protocol, family: Family) -> Result<Vec<Listener>, NetError>;
+
+    /// From now on, and for at most `limit`, no packet to these ports of `ip` gets through, or
+    /// from them either: see [`portblock`]. The nft table of that name, whatever it was, becomes this block, in one
+    /// step. [`NetError::NoNfTables`] where the kernel cannot.
+    fn block(
+        &self,
+        table: &str,
+        ip: IpAddr,
+        ports: &[Ports],
+        limit: Duration,
+        direction: Direction,
+    ) -> Result<(), NetError>;
+
+    /// The block that the nft table of that name is, if there is such a table.
+    fn block_of(&self, table: &str) -> Result<Option<Block>, NetError>;
+
+    /// All blocks of all resources.
+    fn blocks(&self) -> Result<Vec<Block>, NetError>;
+
+    /// Opens some of what a block closes; the block is removed with the last of it. What is gone
+    /// already is fine.
+    fn unblock(&self, block: &Block, open: &[Closed]) -> Result<(), NetError>;
+
+    /// Removes a block by its table's name; that there is none is fine.
+    fn remove_block(&self, table: &str) -> Result<(), NetError>;
 
     /// From now on changes of addresses are noticed by [`Net::await_change`].
     fn watch(&self) -> Result<(), NetError>;
@@ -113,6 +145,9 @@ pub enum NetError {
         /// What is wrong with the answer.
         what: String,
     },
+    /// Ports cannot be blocked in this kernel.
+    #[error("the kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)")]
+    NoNfTables,
     /// There is no such network namespace.
     #[error("there is no network namespace {0} (/run/netns/{0})")]
     NoNamespace(String),

@@ -22,6 +22,7 @@ const NEEDED: &[(&str, &str)] = &[
         "ocf-tester, and the agents to compare with",
     ),
     ("iproute2", "bridges and cables between the nodes"),
+    ("nftables", "what ports do the agents close?"),
     ("iputils-arping", "the agents to compare with"),
     ("iputils-ping", "the client's view"),
     ("libxml2-utils", "xmllint, for the agents' metadata"),

@@ -11,6 +11,8 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink};
+use super::nft::{self, Tables};
+use super::portblock::{Block, Closed, Direction, Listener, Ports, Protocol};
 use super::wire::Announcer;
 use super::{
     Address, Announcement, Family, Link, Mac, Net, NetError, Route, SourceLabel, rtnl, sockets,
@@ -39,6 +41,7 @@ pub fn open(
         route: Netlink::open(libc::NETLINK_ROUTE as isize, deadline)?,
         events: OnceCell::new(),
         announcer: RefCell::new(None),
+        tables: OnceCell::new(),
         deadline,
     }))
 }
@@ -73,10 +76,20 @@ struct Kernel {
     route: Netlink,
     events: OnceCell<Netlink>,
     announcer: RefCell<Option<Announcer>>,
+    /// None where the kernel has no nfnetlink.
+    tables: OnceCell<Option<Tables>>,
     deadline: Deadline,
 }
 
 impl Kernel {
+    /// Opened when first needed: few actions do.
+    fn tables(&self) -> Result<Option<&Tables>, NetError> {
+        if self.tables.get().is_none() {
+            let _ = self.tables.set(Tables::open(self.deadline)?);
+        }
+        Ok(self.tables.get().and_then(Option::as_ref))
+    }
+
     fn one_link(&self, what: &str, request: &[u8]) -> Result<Option<Link>, NetError> {
         match self.route.request(what, rtnl::RTM_GETLINK, 0, request) {
             Ok(answer) => Ok(read(answer, rtnl::RTM_NEWLINK, rtnl::link).next()),
@@ -240,6 +253,54 @@ impl Net for Kernel {
 
     fn destroy_connections(&self, ip: IpAddr) -> Result<usize, NetError> {
         sockets::destroy(ip, self.deadline)
+    }
+
+    fn listeners(&self, protocol: Protocol, family: Family) -> Result<Vec<Listener>, NetError> {
+        sockets::listeners(protocol, family, self.deadline)
+    }
+
+    fn block(
+        &self,
+        table: &str,
+        ip: IpAddr,
+        ports: &[Ports],
+        limit: Duration,
+        direction: Direction,
+    ) -> Result<(), NetError> {
+        let missing = || NetError::NoNfTables;
+        let tables = self.tables()?.ok_or_else(missing)?;
+        match tables.make(table, ip, ports, limit, direction) {
+            Err(error) if nft::is_missing(&error) => Err(missing()),
+            other => other,
+        }
+    }
+
+    fn block_of(&self, table: &str) -> Result<Option<Block>, NetError> {
+        match self.tables()? {
+            Some(tables) => tables.block(table),
+            None => Ok(None),
+        }
+    }
+
+    fn blocks(&self) -> Result<Vec<Block>, NetError> {
+        match self.tables()? {
+            Some(tables) => tables.blocks(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn unblock(&self, block: &Block, open: &[Closed]) -> Result<(), NetError> {
+        match self.tables()? {
+            Some(tables) => tables.unblock(block, open),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_block(&self, table: &str) -> Result<(), NetError> {
+        match self.tables()? {
+            Some(tables) => tables.remove(table),
+            None => Ok(()),
+        }
     }
 
     fn watch(&self) -> Result<(), NetError> {

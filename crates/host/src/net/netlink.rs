@@ -38,6 +38,19 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
+/// One message of a batch.
+pub struct Part {
+    pub kind: u16,
+    pub flags: u16,
+    pub body: Vec<u8>,
+}
+
+impl Part {
+    pub fn new(kind: u16, flags: u16, body: Vec<u8>) -> Part {
+        Part { kind, flags, body }
+    }
+}
+
 pub struct Netlink {
     socket: Socket,
     sequence: Cell<u32>,
@@ -45,7 +58,7 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    /// A socket for one netlink protocol (`NETLINK_ROUTE`, `NETLINK_SOCK_DIAG`).
+    /// A socket for one netlink protocol (`NETLINK_ROUTE`, `NETLINK_SOCK_DIAG`, `NETLINK_NETFILTER`).
     pub fn open(protocol: isize, deadline: Deadline) -> Result<Netlink, NetError> {
         let socket =
             Socket::new(protocol).map_err(|error| failed("opening a netlink socket", &error))?;
@@ -108,6 +121,20 @@ impl Netlink {
         })
     }
 
+    /// Asks for all of these to be done, or nothing: the first begins a batch and the last ends it.
+    /// All have the same number, so that an error of any of them is the answer; where there is
+    /// none, that is said of the last one before the end.
+    pub fn batch(&self, what: &str, parts: &[Part]) -> Result<(), NetError> {
+        let sequence = self.next_sequence();
+        let mut request = Vec::new();
+        for (at, Part { kind, flags, body }) in parts.iter().enumerate() {
+            let acknowledged = if at + 2 == parts.len() { NLM_F_ACK } else { 0 };
+            push_message(&mut request, *kind, flags | acknowledged, sequence, body);
+        }
+        self.send(what, &request)?;
+        self.answer(what, sequence).map(drop)
+    }
+
     fn exchange(
         &self,
         what: &str,
@@ -115,19 +142,26 @@ impl Netlink {
         flags: u16,
         body: &[u8],
     ) -> Result<(Vec<Message>, bool), NetError> {
+        let sequence = self.next_sequence();
+        let mut request = Vec::with_capacity(HEADER + body.len());
+        push_message(&mut request, kind, flags, sequence, body);
+        self.send(what, &request)?;
+        self.answer(what, sequence)
+    }
+
+    fn next_sequence(&self) -> u32 {
         let sequence = self.sequence.get() + 1;
         self.sequence.set(sequence);
-        let mut request = Vec::with_capacity(HEADER + body.len());
-        request.extend_from_slice(&((HEADER + body.len()) as u32).to_ne_bytes());
-        request.extend_from_slice(&kind.to_ne_bytes());
-        request.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
-        request.extend_from_slice(&sequence.to_ne_bytes());
-        request.extend_from_slice(&0u32.to_ne_bytes());
-        request.extend_from_slice(body);
-        self.socket
-            .send_to(&request, &SocketAddr::new(0, 0), 0)
-            .map_err(|error| failed(what, &error))?;
+        sequence
+    }
 
+    fn send(&self, what: &str, request: &[u8]) -> Result<(), NetError> {
+        let sent = self.socket.send_to(request, &SocketAddr::new(0, 0), 0);
+        sent.map(drop).map_err(|error| failed(what, &error))
+    }
+
+    /// What the kernel says to the request of that number, up to its verdict.
+    fn answer(&self, what: &str, sequence: u32) -> Result<(Vec<Message>, bool), NetError> {
         let mut messages = Vec::new();
         let mut interrupted = false;
         let mut buffer = Vec::with_capacity(BUFFER);
@@ -266,6 +300,19 @@ pub fn readable(fd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Errno> {
 )]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+fn push_message(request: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: &[u8]) {
+    let start = request.len();
+    request.extend_from_slice(&((HEADER + body.len()) as u32).to_ne_bytes());
+    request.extend_from_slice(&kind.to_ne_bytes());
+    request.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
+    request.extend_from_slice(&sequence.to_ne_bytes());
+    request.extend_from_slice(&0u32.to_ne_bytes());
+    request.extend_from_slice(body);
+    // The next one begins at a multiple of four.
+    let length = (request.len() - start).next_multiple_of(4);
+    request.resize(start + length, 0);
 }
 
 struct Header {

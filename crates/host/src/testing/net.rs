@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::script::{Script, Verdict};
+use crate::net::portblock::{Block, Closed, Direction, Listener, Ports, Protocol};
 use crate::net::{
     Address, AddressFlags, Announcement, Family, Link, LinkState, Mac, Net, NetError, Route,
     SourceLabel,
@@ -47,6 +48,13 @@ pub struct Tables {
     pub route_choice: BTreeMap<IpAddr, u32>,
     /// Somebody removes the address after so many announcements.
     pub gone_after_announcements: Option<usize>,
+    /// The sockets that listen.
+    pub listeners: Vec<Listener>,
+    /// The blocks of ports, by their tables' names. How long each lasts is as of when it was made.
+    pub blocks: BTreeMap<String, Block>,
+    /// The kernel has no nf_tables.
+    pub no_nf_tables: bool,
+    blocked_until: BTreeMap<String, Instant>,
     tentative_until: Vec<(IpAddr, Instant)>,
 }
 
@@ -65,6 +73,13 @@ impl Network {
     /// Looks at, or changes, a named namespace; it is there from then on.
     pub fn edit_in<T>(&self, namespace: &str, edit: impl FnOnce(&mut Tables) -> T) -> T {
         edit(self.locked().entry(Some(namespace.into())).or_default())
+    }
+
+    /// Looks at every namespace there is.
+    pub fn look(&self, mut look: impl FnMut(Option<&str>, &Tables)) {
+        for (namespace, tables) in self.locked().iter() {
+            look(namespace.as_deref(), tables);
+        }
     }
 
     pub(crate) fn open(
@@ -224,6 +239,14 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    /// A block as it is at a time.
+    fn block_at(&self, table: &str, now: Instant) -> Option<Block> {
+        let until = self.blocked_until.get(table).copied().unwrap_or(now);
+        let mut block = self.blocks.get(table)?.clone();
+        block.left = until.saturating_duration_since(now);
+        Some(block)
     }
 
     /// Duplicate address detection, at a time.
@@ -431,6 +454,79 @@ impl Net for View {
     fn destroy_connections(&self, ip: IpAddr) -> Result<usize, NetError> {
         self.ask(format!("ending the connections of {ip}"), |tables| {
             Ok(tables.connections.remove(&ip).unwrap_or(0))
+        })
+    }
+
+    fn listeners(&self, protocol: Protocol, _: Family) -> Result<Vec<Listener>, NetError> {
+        self.ask(format!("reading who listens on {protocol}"), |tables| {
+            let all = tables.listeners.iter();
+            Ok(all.filter(|it| it.protocol == protocol).copied().collect())
+        })
+    }
+
+    fn block(
+        &self,
+        table: &str,
+        ip: IpAddr,
+        ports: &[Ports],
+        limit: Duration,
+        _: Direction,
+    ) -> Result<(), NetError> {
+        let until = self.script.now() + limit;
+        let made = self.ask(format!("making the nft table {table}"), |tables| {
+            if tables.no_nf_tables {
+                return Ok(false);
+            }
+            let closed = ports.iter().map(|ports| Closed { ip, ports: *ports });
+            let block = Block {
+                table: table.into(),
+                closed: closed.collect(),
+                left: limit,
+            };
+            tables.blocks.insert(table.into(), block);
+            tables.blocked_until.insert(table.into(), until);
+            Ok(true)
+        })?;
+        made.then_some(()).ok_or(NetError::NoNfTables)
+    }
+
+    fn block_of(&self, table: &str) -> Result<Option<Block>, NetError> {
+        let now = self.script.now();
+        self.ask(format!("looking for the nft table {table}"), |tables| {
+            Ok(tables.block_at(table, now))
+        })
+    }
+
+    fn blocks(&self) -> Result<Vec<Block>, NetError> {
+        let now = self.script.now();
+        self.ask("reading the nft tables", |tables| {
+            let names = tables.blocks.keys();
+            Ok(names
+                .filter_map(|name| tables.block_at(name, now))
+                .collect())
+        })
+    }
+
+    fn unblock(&self, block: &Block, open: &[Closed]) -> Result<(), NetError> {
+        if block.closed.iter().all(|closed| open.contains(closed)) {
+            return self.remove_block(&block.table);
+        }
+        for one in block.closed.iter().filter(|closed| open.contains(closed)) {
+            self.ask(format!("opening {one}"), |tables| {
+                if let Some(found) = tables.blocks.get_mut(&block.table) {
+                    found.closed.retain(|closed| closed != one);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn remove_block(&self, table: &str) -> Result<(), NetError> {
+        self.ask(format!("removing the nft table {table}"), |tables| {
+            tables.blocks.remove(table);
+            tables.blocked_until.remove(table);
+            Ok(())
         })
     }
 

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use host::testing::{Fault, Killed, Script};
+use host::testing::{Fault, Killed, Script, Tables};
 
 pub use declaration::check_declaration;
 pub use executable::{Executable, Finished, kill_at_call};
@@ -352,11 +352,16 @@ fn unless_killed(action: impl FnOnce() -> Outcome) -> Option<Outcome> {
 
 /// All that an agent could have changed: the network's tables, and every file.
 fn fingerprint(script: &Script) -> String {
-    let network = script.network().edit(|tables| {
-        format!(
-            "{:?}\n{:?}\n{:?}",
-            tables.addresses, tables.labels, tables.routes
-        )
+    let mut network = String::new();
+    script.network().look(|namespace, tables| {
+        let Tables {
+            addresses,
+            labels,
+            routes,
+            blocks,
+            ..
+        } = tables;
+        network += &format!("{namespace:?}\n{addresses:?}\n{labels:?}\n{routes:?}\n{blocks:?}\n");
     });
     let mut files = Vec::new();
     let root = script.path("/");
