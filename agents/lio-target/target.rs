@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host::TooSlow;
+use host::net::portblock::{self, Protocol};
 use ocf::{Secret, prelude::*};
 use probe::lio;
 
@@ -424,6 +425,8 @@ impl Agent for LioTarget {
         ("import", "say the definition as lio.toml"),
     ];
 
+    const MANUAL: &'static str = definition::MANUAL;
+
     fn by_hand(&self, node: &Node, name: &str) -> Result<String> {
         let wanted = self.wanted(node)?;
         let Some(wanted) = wanted else {
@@ -557,6 +560,7 @@ impl LioTarget {
         // Noted before: a stop after an end in the middle finds what was made by its name.
         expected.note(node)?;
         carry_out(node, "making the target", &steps, &expected)?;
+        open_ports(node, wanted);
         let (count, took) = (steps.len(), node.now() - begun);
         info!(
             "{} LUNs in {} targets: {count} changes in {:.3} s",
@@ -654,6 +658,22 @@ fn await_devices(node: &Node, wanted: &Wanted) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lets clients in that an address of this node has kept waiting (`block_ports` of ocf:hastor:vip). It would do so by
+/// itself, a little later.
+fn open_ports(node: &Node, wanted: &Wanted) {
+    let portals = wanted.targets.iter().flat_map(|target| &target.portals);
+    for portal in portals {
+        let lifted = node
+            .net(None)
+            .and_then(|net| portblock::lift(&*net, portal.address, Protocol::Tcp, portal.port));
+        match lifted {
+            Ok(0) => {}
+            Ok(_) => info!("clients of {portal} are let in"),
+            Err(error) => warn!("clients of {portal} may have to wait: {error}"),
+        }
+    }
 }
 
 /// Takes everything away, with the ways for reservations to be written.

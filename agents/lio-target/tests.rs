@@ -365,9 +365,12 @@ fn a_file_with_passwords_is_nobody_elses() {
     assert!(said.contains("has mode 0644; expected 0600"), "{said}");
 }
 
+/// What is harmed, what the monitor has to say, and how.
+type Damage = (&'static str, &'static str, fn(&Script));
+
 #[test]
 fn a_monitor_misses_whatever_is_missing() {
-    let damage: [(&str, &str, fn(&Script)); 7] = [
+    let damage: [Damage; 7] = [
         ("disabled", "it is disabled", |script| {
             kernel(script)
                 .write(&format!("{GROUP}/enable"), "0")

@@ -39,7 +39,6 @@ impl<'a> Place<'a> {
 
     /// A text that is checked without a host.
     #[cfg(test)]
-    #[cfg(test)]
     pub fn nowhere(path: &'a str, pool: Option<&str>) -> Place<'a> {
         Place {
             path,

@@ -99,8 +99,8 @@ pub trait Agent: clap::Parser {
 
     /// What else a person can ask of it, by hand: the command's name, and what it does. Pacemaker calls none of them.
     const COMMANDS: &'static [(&'static str, &'static str)] = &[];
-    /// Further sections of the manual page: title and text, in paragraphs; a paragraph of indented lines is kept as it is.
-    const MANUAL: &'static [(&'static str, &'static str)] = &[];
+    /// More of the manual page, in Markdown: headings, paragraphs, code between fences, and tables of two columns.
+    const MANUAL: &'static str = "";
 
     /// Checks the parameters against each other; looks at no host (`validate-all`, level 0).
     fn check(&self) -> Result<()> {

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+mod markdown;
 pub(crate) mod roff;
 
 use std::fmt::Write as _;
@@ -55,7 +56,7 @@ pub fn page<A: Agent>() -> String {
     }
     page.actions::<A>();
     page.exit_status(is_promotable::<A>());
-    page.further::<A>();
+    page.markdown(A::MANUAL);
     page.example::<A>(name, &parameters);
     page.section("FILES");
     page.tag(&format!("/usr/lib/ocf/resource.d/hastor/{name}"), &[]);
@@ -120,20 +121,6 @@ impl Page {
         for (name, purpose) in A::COMMANDS {
             self.tag(name, &[]);
             self.text(&format!("By hand only: {purpose}."));
-        }
-    }
-
-    fn further<A: Agent>(&mut self) {
-        for (title, text) in A::MANUAL {
-            self.section(title);
-            for paragraph in text.split("\n\n") {
-                self.line(".PP");
-                let lines = || paragraph.lines().map(|line| line.strip_prefix("    "));
-                match lines().collect::<Option<Vec<&str>>>() {
-                    Some(code) => self.code(&code.join("\n")),
-                    None => self.text(paragraph),
-                }
-            }
         }
     }
 
