@@ -13,11 +13,7 @@ const BACKUP: &str = "iqn.1991-05.com.microsoft:backup.example.com";
 fn examples() -> Vec<String> {
     let mut examples = Vec::new();
     let mut current: Option<String> = None;
-    for line in include_str!("../mod.rs").lines() {
-        let Some(line) = line.strip_prefix("//!") else {
-            break;
-        };
-        let line = line.strip_prefix(' ').unwrap_or(line);
+    for line in crate::definition::MANUAL.lines() {
         match (line, current.take()) {
             ("```toml", None) => current = Some(String::new()),
             ("```", Some(example)) => examples.push(example),
