@@ -15,10 +15,10 @@ use crate::values::Volumes;
 
 /// The hint that a start leaves: what was mounted and which volumes were there.
 const NOTE: &str = "datasets";
-/// How long udev may take for the links of volumes that the kernel has already.
+/// How long udev may take for the next link to a volume that the kernel has already.
 const UDEV: Duration = Duration::from_secs(10);
-/// From when on the kernel is asked for volumes that udev has made no link for.
-const ASK_KERNEL: Duration = Duration::from_secs(1);
+/// How long no link may have come until the kernel is asked for volumes that udev has made none for.
+const ASK_KERNEL: Duration = Duration::from_secs(2);
 /// What is left of the action's time when no more waiting makes sense.
 const HURRY: Duration = Duration::from_secs(3);
 
@@ -313,9 +313,11 @@ fn needed_volumes(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<S
 
 /// Waits until every volume has its block device; which that is. The module makes them in the background, and udev links to
 /// them later still, or never: then the kernel is asked which device is which volume, and told to announce it once more.
+/// As long as links come it is left in peace: to ask means to open each device, and an announcement is work for udev.
 fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<(String, String)>> {
-    let begun = node.now();
+    let mut known = BTreeMap::new();
     let mut announced = BTreeSet::new();
+    let (mut most, mut last_came) = (0, node.now());
     let mut pause = Duration::from_millis(10);
     loop {
         let (mut there, mut missing) = (Vec::new(), Vec::new());
@@ -331,9 +333,14 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
         if missing.is_empty() {
             return Ok(there);
         }
-        let (waited, hurry) = (node.now() - begun, node.time_left() <= HURRY);
+        if there.len() > most {
+            (most, last_came) = (there.len(), node.now());
+        }
+        let (waited, hurry) = (node.now() - last_came, node.time_left() <= HURRY);
         if waited >= ASK_KERNEL || hurry {
-            let known = volume_devices(node, pool)?;
+            let linked = there.iter().map(|(_, device)| device);
+            let asked: BTreeSet<String> = linked.chain(known.values()).cloned().collect();
+            known.extend(volume_devices(node, pool, &asked)?);
             let unknown: Vec<&&String> = missing
                 .iter()
                 .filter(|volume| !known.contains_key(**volume))
@@ -349,10 +356,10 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
                         missing.len(),
                         link(missing[0])
                     );
-                    return Ok(volumes
-                        .iter()
-                        .filter_map(|volume| Some((volume.clone(), known.get(volume)?.clone())))
-                        .collect());
+                    let unlinked = missing.iter().filter_map(|volume| {
+                        Some(((**volume).clone(), known.get(*volume)?.clone()))
+                    });
+                    return Ok(there.iter().cloned().chain(unlinked).collect());
                 }
                 _ => {}
             }
@@ -369,8 +376,12 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
     }
 }
 
-/// The block devices that the kernel has for this pool's volumes: zd16 by tank/vm1.
-pub fn volume_devices(node: &Node, pool: &ZfsPool) -> Result<BTreeMap<String, String>> {
+/// The block devices that the kernel has for this pool's volumes, apart from those that are known: zd16 by tank/vm1.
+pub fn volume_devices(
+    node: &Node,
+    pool: &ZfsPool,
+    known: &BTreeSet<String>,
+) -> Result<BTreeMap<String, String>> {
     let devices: Vec<String> = node
         .list("/sys/class/block")?
         .into_iter()
@@ -378,6 +389,7 @@ pub fn volume_devices(node: &Node, pool: &ZfsPool) -> Result<BTreeMap<String, St
             name.strip_prefix("zd")
                 .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
         })
+        .filter(|name| !known.contains(name))
         .collect();
     if devices.is_empty() {
         return Ok(BTreeMap::new());

@@ -4,7 +4,7 @@
 //! disks that are gone. Then stop fails at once, and the cluster fences this node.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use host::{MountError, TooSlow};
@@ -321,7 +321,7 @@ impl<'a> Eviction<'a> {
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }
-        let devices = datasets::volume_devices(self.node, self.pool)?;
+        let devices = datasets::volume_devices(self.node, self.pool, &BTreeSet::new())?;
         let scope = Scope::new(self.node, &self.pool.pool, self.mounts.to_vec(), &devices)?;
         Ok(self.scope.get_or_init(|| scope))
     }

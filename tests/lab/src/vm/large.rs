@@ -34,12 +34,14 @@ zpool export small
 zpool export large
 "#;
 
-/// What measures in the head: prints `NAME MILLISECONDS` lines. A start is over when every volume has its link, and every
-/// file system is mounted: the agent says so itself, after `zpool import` the links are waited for.
+/// What measures in the head: prints `NAME MILLISECONDS` lines. A start is over when every volume is there and every
+/// file system is mounted. The agent waits for udev's links to the volumes, and sees to those that udev has lost; after
+/// `zpool import`, which does neither, the kernel's devices are waited for, since a link that is lost stays so.
 const MEASURE: &str = r#"set -e
 agent=$1 file_systems=$2 volumes=$3 rounds=$4 monitors=$5
 export OCF_ROOT=/usr/lib/ocf OCF_RESKEY_CRM_meta_timeout=900000 LC_ALL=C
 links() { ls /dev/zvol/large 2>/dev/null | wc -l; }
+devices() { ls -d /sys/class/block/zd* 2>/dev/null | wc -l; }
 mounts() { grep -c ' - zfs large' /proc/self/mountinfo || true; }
 act() { # POOL ACTION
 	OCF_RESOURCE_INSTANCE=$1 OCF_RESKEY_pool=$1 "$agent" "$2"
@@ -53,13 +55,13 @@ timed() { # NAME COMMAND...
 plain() {
 	zpool import -o cachefile=none large
 	local end=$((SECONDS + 900))
-	until [ $(links) = $volumes ]; do
-		[ $SECONDS -lt $end ] || { echo "$(links) of $volumes links" >&2; return 1; }
+	until [ $(devices) = $volumes ]; do
+		[ $SECONDS -lt $end ] || { echo "$(devices) of $volumes devices" >&2; return 1; }
 		sleep 0.05
 	done
 }
 whole() { # The pool's own file system is one more.
-	[ "$(links) $(mounts)" = "$volumes $((file_systems + 1))" ] || { echo "after $1: $(links) links, $(mounts) mounts" >&2; return 1; }
+	[ "$($2) $(mounts)" = "$volumes $((file_systems + 1))" ] || { echo "after $1: $($2) $2, $(mounts) mounts" >&2; return 1; }
 }
 settle() { # What one step has left to udev must not cost the next.
 	udevadm settle --timeout=300
@@ -67,12 +69,12 @@ settle() { # What one step has left to udev must not cost the next.
 act large validate-all
 for round in $(seq $rounds); do
 	timed plain-start plain
-	whole plain-start
+	whole plain-start devices
 	settle
 	timed plain-stop zpool export large
 	settle
 	timed agent-start act large start
-	whole agent-start
+	whole agent-start links
 	settle
 	timed agent-stop act large stop
 	settle
