@@ -88,17 +88,7 @@ impl Own {
 
     /// Everything that is its own. `named` are the targets that it is known to have made, or is going to make.
     pub fn find(&self, host: &Host, named: &[String]) -> Result<Found> {
-        let mut found = Found::default();
-        for hba in self.hbas() {
-            if !host.is_dir(&format!("{}/{hba}", lio::CORE)) {
-                continue;
-            }
-            let stores = lio::stores(host, &hba)?;
-            found
-                .stores
-                .extend(stores.into_iter().filter(|store| self.owns(store)));
-            found.hbas.push(hba);
-        }
+        let mut found = self.backstores(host)?;
         for iqn in lio::targets(host)? {
             let groups = groups(host, &iqn)?;
             if self.made(host, &groups, named.contains(&iqn))? {
@@ -108,25 +98,27 @@ impl Own {
         Ok(found)
     }
 
-    /// The same, of `named` alone: what other targets are is not looked at, which may hang with them.
+    /// The same, of `named` alone: other targets are not looked at.
     pub fn find_named(&self, host: &Host, named: &[String]) -> Result<Found> {
-        let mut found = Found::default();
-        for hba in self.hbas() {
-            if host.is_dir(&format!("{}/{hba}", lio::CORE)) {
-                found.stores.extend(
-                    lio::stores(host, &hba)?
-                        .into_iter()
-                        .filter(|store| self.owns(store)),
-                );
-                found.hbas.push(hba);
-            }
-        }
+        let mut found = self.backstores(host)?;
         for iqn in named {
             if host.is_dir(&format!("{}/{iqn}", lio::ISCSI)) {
                 let groups = groups(host, iqn)?;
                 if self.made(host, &groups, true)? {
                     found.targets.insert(iqn.clone(), groups);
                 }
+            }
+        }
+        Ok(found)
+    }
+
+    fn backstores(&self, host: &Host) -> Result<Found> {
+        let mut found = Found::default();
+        for hba in self.hbas() {
+            if host.is_dir(&format!("{}/{hba}", lio::CORE)) {
+                let stores = lio::stores(host, &hba)?.into_iter();
+                found.stores.extend(stores.filter(|store| self.owns(store)));
+                found.hbas.push(hba);
             }
         }
         Ok(found)
