@@ -17,6 +17,15 @@ const HEADER: usize = 48;
 /// More text than this in one answer, in bytes, is no answer. A target name is at most 223 bytes.
 const LONGEST: usize = 1 << 20;
 
+/// The longest text that is taken in one part, in bytes.
+const SEGMENT: usize = 32768;
+
+/// The number of the exchange.
+const TASK: u32 = 1;
+
+/// The number of the first command. Immediate ones, as all here are, do not use it up.
+const COMMAND: u32 = 1;
+
 /// How often a target may say that there is more to come.
 const MOST_PARTS: usize = 1000;
 
@@ -51,7 +60,9 @@ pub fn discover(host: &Host, address: SocketAddr, limit: Duration) -> Result<Opt
         Err(error) => return Err(error).context("it does not answer"),
     };
     let keys = format!(
-        "InitiatorName={INITIATOR}\0SessionType=Discovery\0HeaderDigest=None\0DataDigest=None\0"
+        // LIO sends no text at all to one that does not say how much it takes.
+        "InitiatorName={INITIATOR}\0SessionType=Discovery\0HeaderDigest=None\0DataDigest=None\0\
+         MaxRecvDataSegmentLength={SEGMENT}\0"
     );
     connection.write_all(&login(keys.as_bytes()))?;
     let (header, _) = receive(&mut connection).context("it does not answer a login")?;
@@ -77,8 +88,9 @@ pub fn discover(host: &Host, address: SocketAddr, limit: Duration) -> Result<Opt
     let mut text = Vec::new();
     let mut request = b"SendTargets=All\0".to_vec();
     let mut tag = NO_TAG;
-    for number in 1..=MOST_PARTS {
-        connection.write_all(&ask(number as u32, tag, &request))?;
+    let mut answered = status_number(&header);
+    for _ in 0..MOST_PARTS {
+        connection.write_all(&ask(tag, answered, &request))?;
         let (header, data) = receive(&mut connection).context("it does not name its targets")?;
         ensure!(
             header[0] & 0x3f == TEXT_RESPONSE,
@@ -91,6 +103,7 @@ pub fn discover(host: &Host, address: SocketAddr, limit: Duration) -> Result<Opt
             return Ok(Some(Answer::Targets(names(&text))));
         }
         tag.copy_from_slice(&header[20..24]);
+        answered = status_number(&header);
         request.clear();
     }
     bail!("it names targets without end")
@@ -116,17 +129,24 @@ fn login(keys: &[u8]) -> Vec<u8> {
     header[1] = TO_FULL_FEATURE;
     // A session identifier of the kind "random".
     header[8] = 0x80;
+    header[24..28].copy_from_slice(&COMMAND.to_be_bytes());
     pdu(header, keys)
 }
 
-fn ask(number: u32, tag: [u8; 4], request: &[u8]) -> Vec<u8> {
+/// The number of an answer, which the next request confirms.
+fn status_number(header: &[u8; HEADER]) -> u32 {
+    u32::from_be_bytes([header[24], header[25], header[26], header[27]])
+}
+
+/// All requests of one exchange have the same initiator task tag.
+fn ask(tag: [u8; 4], answered: u32, request: &[u8]) -> Vec<u8> {
     let mut header = [0; HEADER];
     header[0] = TEXT | 0x40;
     header[1] = FINAL;
-    header[16..20].copy_from_slice(&number.to_be_bytes());
+    header[16..20].copy_from_slice(&TASK.to_be_bytes());
     header[20..24].copy_from_slice(&tag);
-    header[24..28].copy_from_slice(&1u32.to_be_bytes());
-    header[28..32].copy_from_slice(&number.to_be_bytes());
+    header[24..28].copy_from_slice(&COMMAND.to_be_bytes());
+    header[28..32].copy_from_slice(&answered.wrapping_add(1).to_be_bytes());
     pdu(header, request)
 }
 
