@@ -366,7 +366,7 @@ impl Agent for LioTarget {
             return Ok(found.is_nothing());
         };
         let ways = reservations::links(node, &expected.serials())?;
-        Ok(found.is_nothing() && ways.is_empty() && !expected.is_unmanaged())
+        Ok(found.is_nothing() && ways.is_empty())
     }
 
     fn start(&self, node: &Node) -> Result<()> {

@@ -532,6 +532,40 @@ fn what_a_node_reserved_alone_is_put_aside() {
     );
 }
 
+#[test]
+fn a_definition_lies_with_the_data() {
+    let params = &[("definition", "/tank/.ha/lio.toml"), ("aptpl_dir", SHARED)];
+    let script = machine();
+    script.write_file(
+        "/tank/.ha/lio.toml",
+        "[[target]]\niqn = \"iqn.2026-01.com.example:tank\"\nlun = [{ number = 5, device = \"/dev/zd0\" }]\n",
+    );
+    let before = script.lio().snapshot();
+    ok(&script, "start", params);
+    ok(&script, "monitor", params);
+    assert!(store(&script, 5).contains("/iblock_"));
+    let import = act::<LioTarget>(&script, "import", params).stdout;
+    assert!(import.contains("/dev/zd0"), "{import}");
+    // Neither a monitor nor a stop needs it.
+    script.remove("/tank");
+    ok(&script, "monitor", params);
+    ok(&script, "stop", params);
+    assert_eq!(script.lio().snapshot(), before);
+}
+
+#[test]
+fn without_a_definition_nothing_is_done() {
+    let params = &[("definition", "/tank/.ha/lio.toml")];
+    let script = machine();
+    let before = script.lio().snapshot();
+    reason(&script, "monitor", params, Exit::NotRunning);
+    ok(&script, "start", params);
+    ok(&script, "monitor", params);
+    assert_eq!(script.lio().snapshot(), before);
+    ok(&script, "stop", params);
+    reason(&script, "monitor", params, Exit::NotRunning);
+}
+
 fn as_clone(action: &str, params: &[(&str, &str)]) -> Call {
     let params: BTreeMap<String, String> = params
         .iter()

@@ -22,6 +22,11 @@ pub fn machine_with(kernel: LioKernel) -> Script {
     tree.mkdir("/var/target");
     tree.mkdir("/tank/.ha");
     tree.mkdir("/etc");
+    tree.kernel_link("999", "/proc/self");
+    tree.write(
+        "/proc/999/mountinfo",
+        "29 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n36 29 0:50 / /tank rw shared:2 - zfs tank rw\n",
+    );
     // As modprobe leaves it.
     let iscsi = script
         .host(std::time::Duration::from_secs(1))
