@@ -1,0 +1,163 @@
+//! Changing the cluster's configuration: shown, checked, asked for, done, and waited for.
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use cib::{Change, Element, Status, changes, merge, with_configuration};
+
+use crate::pacemaker::Pacemaker;
+use crate::saved::Saved;
+
+/// A change, and with whom it is talked over.
+pub struct Apply<'a> {
+    pub pacemaker: &'a Pacemaker<'a>,
+    pub saved: &'a Saved<'a>,
+    /// Nobody is asked.
+    pub yes: bool,
+    pub wait: Duration,
+    pub answers: &'a mut dyn BufRead,
+    pub out: &'a mut dyn Write,
+}
+
+impl Apply<'_> {
+    /// Puts a stack in.
+    pub fn stack(mut self, name: &str, stack: &Element) -> Result<()> {
+        let live = self.pacemaker.cib()?;
+        let wanted = merge(&live, stack, name)?;
+        if self.agreed(&live, &wanted)? {
+            let path = self.saved.push(configuration(&live)?)?;
+            self.pacemaker.replace(&wanted)?;
+            writeln!(
+                self.out,
+                "Applied. To go back: hastor apply --rollback ({path})"
+            )?;
+        }
+        self.report(Some((name, &wanted)))
+    }
+
+    /// Takes the last change back.
+    pub fn rollback(mut self) -> Result<()> {
+        let live = self.pacemaker.cib()?;
+        let (mut wanted, path) = self.saved.newest()?;
+        // Nodes come and go by themselves.
+        if let Some(nodes) = configuration(&live)?.child("nodes") {
+            *wanted.child_or_new("nodes") = nodes.clone();
+        }
+        writeln!(self.out, "Going back to {path}")?;
+        if self.agreed(&live, &wanted)? {
+            self.pacemaker.replace(&wanted)?;
+            writeln!(self.out, "Gone back.")?;
+        }
+        self.saved.forget(&path)?;
+        self.report(None)
+    }
+
+    /// Shows what would be changed and what comes of it. True if it shall be done; false if there is nothing to do.
+    fn agreed(&mut self, live: &Element, wanted: &Element) -> Result<bool> {
+        let before = configuration(live)?;
+        let list = changes(before, wanted);
+        if list.is_empty() {
+            writeln!(self.out, "Nothing is to be changed.")?;
+            return Ok(false);
+        }
+        writeln!(self.out, "In the configuration:\n{}", lines(&list))?;
+        let cib = with_configuration(live, wanted);
+        self.pacemaker.verify(&cib)?;
+        let foreseen = self.pacemaker.foresee(&cib)?;
+        writeln!(self.out, "Then Pacemaker will:\n{foreseen}")?;
+        if !self.yes {
+            write!(self.out, "Do it? [yes/no] ")?;
+            self.out.flush()?;
+            let mut answer = String::new();
+            self.answers.read_line(&mut answer).context("the answer")?;
+            ensure!(
+                ["yes", "y"].contains(&answer.trim()),
+                "nothing was changed, because the answer was {:?}; expected yes, or --yes",
+                answer.trim()
+            );
+        }
+        // Replacing the configuration would undo what others have changed since.
+        ensure!(
+            configuration(&self.pacemaker.cib()?)? == before,
+            "nothing was changed, because somebody else has changed the configuration in the meantime; expected it as it \
+             was: do this again"
+        );
+        Ok(true)
+    }
+
+    /// Waits, and says how it went; resources that do not run are an error: those of the stack, or all.
+    fn report(&mut self, stack: Option<(&str, &Element)>) -> Result<()> {
+        if let Some(file) = &self.pacemaker.cib_file {
+            writeln!(
+                self.out,
+                "{file} is a file: there is no cluster to wait for."
+            )?;
+            return Ok(());
+        }
+        writeln!(self.out, "Waiting for the cluster ...")?;
+        let settled = self.pacemaker.settled(self.wait)?;
+        let status = self.pacemaker.status()?;
+        let astray = astray(&status, stack);
+        for failure in &status.failures {
+            let (action, node, reason) = (&failure.action, &failure.node, &failure.reason);
+            writeln!(
+                self.out,
+                "failed   {} {action} on {node}: {reason}",
+                failure.resource
+            )?;
+        }
+        ensure!(
+            settled,
+            "not settled after {} s{}",
+            self.wait.as_secs(),
+            named(&astray)
+        );
+        if !astray.is_empty() {
+            bail!("settled{}", named(&astray));
+        }
+        writeln!(self.out, "All runs:")?;
+        for resource in &status.resources {
+            writeln!(self.out, "  {} {}", resource.id, resource.told())?;
+        }
+        Ok(())
+    }
+}
+
+fn configuration(cib: &Element) -> Result<&Element> {
+    cib.child("configuration")
+        .context("the CIB has no <configuration>")
+}
+
+fn lines(list: &[Change]) -> String {
+    list.iter().map(|change| format!("  {change}\n")).collect()
+}
+
+/// Resources that do not run, and what they do instead.
+fn astray(status: &Status, stack: Option<(&str, &Element)>) -> Vec<String> {
+    let ours = stack.map(|(name, configuration)| {
+        let all = configuration.all();
+        let tags = all
+            .into_iter()
+            .filter(|it| it.name == "tag" && it.id() == name);
+        tags.flat_map(|tag| &tag.children)
+            .map(Element::id)
+            .collect::<Vec<_>>()
+    });
+    let resources = status.resources.iter();
+    resources
+        .filter(|it| {
+            ours.as_ref()
+                .is_none_or(|ours| ours.contains(&it.id.as_str()))
+        })
+        .filter(|it| it.runs_on().is_none())
+        .map(|it| format!("{} is {}", it.id, it.told()))
+        .collect()
+}
+
+fn named(astray: &[String]) -> String {
+    match astray.is_empty() {
+        true => String::new(),
+        false => format!(", but not all runs: {}", astray.join("; ")),
+    }
+}
