@@ -13,7 +13,7 @@
 mod examples;
 mod fencing;
 mod gates;
-mod room;
+pub(crate) mod room;
 
 use std::fs;
 use std::os::fd::OwnedFd;

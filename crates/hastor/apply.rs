@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use cib::{Change, Element, Status, changes, merge, with_configuration};
+use cib::{Change, Element, Resource, Status, changes, merge, retire, with_configuration};
 
 use crate::pacemaker::Pacemaker;
 use crate::saved::Saved;
@@ -25,7 +25,7 @@ impl Apply<'_> {
     pub fn stack(mut self, name: &str, stack: &Element) -> Result<()> {
         let live = self.pacemaker.cib()?;
         let wanted = merge(&live, stack, name)?;
-        if self.agreed(&live, &wanted)? {
+        if self.agreed(&live, &wanted, true)? {
             let path = self.saved.push(configuration(&live)?)?;
             self.pacemaker.replace(&wanted)?;
             writeln!(
@@ -45,16 +45,18 @@ impl Apply<'_> {
             *wanted.child_or_new("nodes") = nodes.clone();
         }
         writeln!(self.out, "Going back to {path}")?;
-        if self.agreed(&live, &wanted)? {
-            self.pacemaker.replace(&wanted)?;
+        // An empty configuration, for one, is not valid: it has no fencing.
+        if self.agreed(&live, &wanted, false)? {
+            self.replace(&live, &wanted)?;
             writeln!(self.out, "Gone back.")?;
         }
         self.saved.forget(&path)?;
         self.report(None)
     }
 
-    /// Shows what would be changed and what comes of it. True if it shall be done; false if there is nothing to do.
-    fn agreed(&mut self, live: &Element, wanted: &Element) -> Result<bool> {
+    /// Shows what would be changed and what comes of it. True if it shall be done; false if there is nothing to do. It has
+    /// to be valid, or else what is not is shown.
+    fn agreed(&mut self, live: &Element, wanted: &Element, valid: bool) -> Result<bool> {
         let before = configuration(live)?;
         let list = changes(before, wanted);
         if list.is_empty() {
@@ -63,7 +65,19 @@ impl Apply<'_> {
         }
         writeln!(self.out, "In the configuration:\n{}", lines(&list))?;
         let cib = with_configuration(live, wanted);
-        self.pacemaker.verify(&cib)?;
+        if let Some(said) = self.pacemaker.objections(&cib)? {
+            ensure!(
+                !valid,
+                "crm_verify does not accept the configuration:
+{said}"
+            );
+            writeln!(
+                self.out,
+                "It was so before, but crm_verify says of it:
+{said}
+"
+            )?;
+        }
         let foreseen = self.pacemaker.foresee(&cib)?;
         writeln!(self.out, "Then Pacemaker will:\n{foreseen}")?;
         if !self.yes {
@@ -84,6 +98,30 @@ impl Apply<'_> {
              was: do this again"
         );
         Ok(true)
+    }
+
+    /// Replaces the configuration; what it has no longer is stopped before, in order.
+    fn replace(&mut self, live: &Element, wanted: &Element) -> Result<()> {
+        let (retiring, ids) = retire(configuration(live)?, wanted);
+        if !ids.is_empty() && self.pacemaker.cib_file.is_none() {
+            writeln!(self.out, "Stopping {} ...", ids.join(", "))?;
+            self.pacemaker.replace(&retiring)?;
+            let settled = self.pacemaker.settled(self.wait)?;
+            let status = self.pacemaker.status()?;
+            let active = |it: &&Resource| ids.contains(&it.id) && !it.nodes.is_empty();
+            let active = status.resources.iter().filter(active);
+            let active: Vec<String> = active
+                .map(|it| format!("{} is {}", it.id, it.told()))
+                .collect();
+            ensure!(
+                settled && active.is_empty(),
+                "what is to be removed is told to stop, but nothing is removed yet, because it has not stopped within {} s{}; \
+                 do this again once it has",
+                self.wait.as_secs(),
+                named(&active)
+            );
+        }
+        self.pacemaker.replace(wanted)
     }
 
     /// Waits, and says how it went; resources that do not run are an error: those of the stack, or all.
@@ -114,7 +152,7 @@ impl Apply<'_> {
             named(&astray)
         );
         if !astray.is_empty() {
-            bail!("settled{}", named(&astray));
+            bail!("settled, but not all runs{}", named(&astray));
         }
         writeln!(self.out, "All runs:")?;
         for resource in &status.resources {
@@ -155,9 +193,9 @@ fn astray(status: &Status, stack: Option<(&str, &Element)>) -> Vec<String> {
         .collect()
 }
 
-fn named(astray: &[String]) -> String {
-    match astray.is_empty() {
+fn named(resources: &[String]) -> String {
+    match resources.is_empty() {
         true => String::new(),
-        false => format!(", but not all runs: {}", astray.join("; ")),
+        false => format!(": {}", resources.join("; ")),
     }
 }

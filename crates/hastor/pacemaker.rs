@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cib::{Element, Simulation, Status, joined};
 use host::{Cmd, CmdError, Host};
 
@@ -38,18 +38,17 @@ impl Pacemaker<'_> {
         Status::parse(&output.stdout)
     }
 
-    /// Checks the configuration of a CIB, all of whose nodes are taken to be there: what else is amiss in the cluster is no
-    /// fault of its configuration.
-    pub fn verify(&self, cib: &Element) -> Result<()> {
+    /// What crm_verify has against the configuration of a CIB, if it has something. All nodes are taken to be there: what
+    /// else is amiss in the cluster is no fault of its configuration.
+    pub fn objections(&self, cib: &Element) -> Result<Option<String>> {
         let words = ["--verbose", "--xml-pipe"];
         let command = Cmd::new("crm_verify").args(words).at_most(A_WHILE);
         let command = command.input(joined(cib)?.to_string()).confidential();
         let output = self.host.ask(&command)?;
-        if !output.success() {
-            let said = output.stderr.trim();
-            bail!("crm_verify does not accept the configuration:\n{said}");
-        }
-        Ok(())
+        Ok(match output.success() {
+            true => None,
+            false => Some(output.stderr.trim().to_owned()),
+        })
     }
 
     /// What Pacemaker would do next if this were the CIB. One that no cluster has run with yet is taken to be that of nodes

@@ -53,6 +53,52 @@ pub fn merge(live: &Element, stack: &Element, name: &str) -> Result<Element> {
     Ok(merged)
 }
 
+/// The configuration `before`, but with what `after` has no longer told to stop, and the ids of these primitives. What is just
+/// taken out of a configuration is stopped without any order, a pool at the same time as what uses it; so this comes first.
+/// Fencing devices are not told: they may be needed for it.
+pub fn retire(before: &Element, after: &Element) -> (Element, Vec<String>) {
+    let kept: BTreeSet<&str> = after
+        .child("resources")
+        .into_iter()
+        .flat_map(Element::all)
+        .map(Element::id)
+        .collect();
+    let mut retiring = before.clone();
+    let mut ids = Vec::new();
+    for resource in &mut retiring.child_or_new("resources").children {
+        retire_in(resource, &kept, &mut ids);
+    }
+    (retiring, ids)
+}
+
+fn retire_in(resource: &mut Element, kept: &BTreeSet<&str>, ids: &mut Vec<String>) {
+    const KINDS: [&str; 5] = ["primitive", "group", "clone", "master", "bundle"];
+    if !KINDS.contains(&resource.name.as_str()) || resource.word("class") == "stonith" {
+        return;
+    }
+    if kept.contains(resource.id()) {
+        let children = resource.children.iter_mut();
+        children.for_each(|child| retire_in(child, kept, ids));
+        return;
+    }
+    let all = resource.all().into_iter();
+    let primitives = all.filter(|it| it.name == "primitive");
+    ids.extend(primitives.map(|it| it.id().to_owned()));
+    let id = resource.id().to_owned();
+    let pairs = resource.children.iter_mut();
+    let pairs = pairs.filter(|set| set.name == "meta_attributes");
+    let mut pairs = pairs.flat_map(|set| &mut set.children);
+    if let Some(pair) = pairs.find(|pair| pair.word("name") == "target-role") {
+        pair.set("value", "Stopped");
+        return;
+    }
+    let mut set = Element::new("meta_attributes").with("id", &format!("{id}-retire"));
+    let pair = Element::new("nvpair").with("id", &format!("{id}-retire-target-role"));
+    set.children
+        .push(pair.with("name", "target-role").with("value", "Stopped"));
+    resource.children.insert(0, set);
+}
+
 /// The CIB with another configuration.
 pub fn with_configuration(cib: &Element, configuration: &Element) -> Element {
     let mut cib = cib.clone();
@@ -325,6 +371,35 @@ mod tests {
                 "changed  tag s",
             ]
         );
+    }
+
+    #[test]
+    fn what_goes_is_told_to_stop_except_fencing_devices() {
+        let before = cib(
+            r#"<resources><primitive id="f" class="stonith"/><group id="g"><meta_attributes id="m">
+            <nvpair id="t" name="target-role" value="Started"/></meta_attributes><primitive id="a"/><primitive id="b"/></group>
+            <group id="h"><primitive id="c"/><primitive id="d"/></group><primitive id="e"/></resources>"#,
+        );
+        let after = cib(r#"<resources><group id="h"><primitive id="c"/></group></resources>"#);
+        let (before, after) = (
+            configuration(&before).unwrap(),
+            configuration(&after).unwrap(),
+        );
+        let (retiring, ids) = retire(before, after);
+        assert_eq!(ids, ["a", "b", "d", "e"]);
+        let told: Vec<String> = changes(before, &retiring)
+            .iter()
+            .map(Change::to_string)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "changed  group g: target-role Started -> Stopped",
+                "changed  group h: +target-role=Stopped",
+                "changed  primitive e: +target-role=Stopped",
+            ]
+        );
+        assert_eq!(retire(before, before), (before.clone(), Vec::new()));
     }
 
     #[test]

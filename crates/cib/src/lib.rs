@@ -18,7 +18,7 @@ mod stack;
 mod status;
 mod values;
 
-pub use configuration::{Change, changes, merge, with_configuration};
+pub use configuration::{Change, changes, merge, retire, with_configuration};
 pub use element::Element;
 pub use scripts::{crm_script, pcs_script};
 pub use simulation::{Simulation, joined};

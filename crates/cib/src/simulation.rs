@@ -92,6 +92,10 @@ fn step(action: &Element) -> Option<String> {
     }
 }
 
+/// What a cluster of Pacemaker 2.1 writes into its CIB. Without any, failures are looked for under names that Pacemaker 1.1
+/// gave them.
+const FEATURE_SET: &str = "3.15.1";
+
 /// The CIB as it is right after all its nodes have joined, before anything was done: for looking at a configuration
 /// without the state of a cluster.
 ///
@@ -117,6 +121,9 @@ pub fn joined(cib: &Element) -> Result<Element> {
         history.children.push(Element::new("lrm_resources"));
         state.children.push(history);
         status.children.push(state);
+    }
+    if cib.get("crm_feature_set").is_none() {
+        cib.set("crm_feature_set", FEATURE_SET);
     }
     cib.set("have-quorum", "1");
     cib.set("dc-uuid", nodes.first().map_or("1", |node| node.id()));
