@@ -128,15 +128,13 @@ fn is_same(one: &Element, other: &Element) {
         plain.to_string()
     };
     let (one, other) = (plain(one), plain(other));
-    if one != other {
-        for line in one.lines().filter(|line| !other.contains(line.trim())) {
-            eprintln!("- {line}");
-        }
-        for line in other.lines().filter(|line| !one.contains(line.trim())) {
-            eprintln!("+ {line}");
-        }
-    }
-    assert_eq!(one, other);
+    let lost = one.lines().filter(|line| !other.contains(line.trim()));
+    let strange = other.lines().filter(|line| !one.contains(line.trim()));
+    let (lost, strange): (Vec<_>, Vec<_>) = (lost.collect(), strange.collect());
+    assert!(
+        one == other,
+        "only here: {lost:#?}\nonly there: {strange:#?}"
+    );
 }
 
 fn simplify(element: &mut Element) {

@@ -88,7 +88,8 @@ impl Status {
         Ok(Status {
             dc: dc.get("name").map(str::to_owned),
             quorate: yes(dc, "with_quorum"),
-            fencing_enabled: options.is_some_and(|it| yes(it, "stonith-enabled")),
+            fencing_enabled: options
+                .is_some_and(|it| yes(it, "stonith-enabled") || yes(it, "fencing-enabled")),
             nodes: nodes
                 .flat_map(|nodes| nodes.children_named("node"))
                 .map(node)
