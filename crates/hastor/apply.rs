@@ -106,7 +106,7 @@ impl Apply<'_> {
         if !ids.is_empty() && self.pacemaker.cib_file.is_none() {
             writeln!(self.out, "Stopping {} ...", ids.join(", "))?;
             self.pacemaker.replace(&retiring)?;
-            let settled = self.pacemaker.settled(self.wait)?;
+            let pending = self.pacemaker.pending(self.wait)?;
             let status = self.pacemaker.status()?;
             let active = |it: &&Resource| ids.contains(&it.id) && !it.nodes.is_empty();
             let active = status.resources.iter().filter(active);
@@ -114,7 +114,7 @@ impl Apply<'_> {
                 .map(|it| format!("{} is {}", it.id, it.told()))
                 .collect();
             ensure!(
-                settled && active.is_empty(),
+                pending.is_empty() && active.is_empty(),
                 "what is to be removed is told to stop, but nothing is removed yet, because it has not stopped within {} s{}; \
                  do this again once it has",
                 self.wait.as_secs(),
@@ -134,7 +134,7 @@ impl Apply<'_> {
             return Ok(());
         }
         writeln!(self.out, "Waiting for the cluster ...")?;
-        let settled = self.pacemaker.settled(self.wait)?;
+        let pending = self.pacemaker.pending(self.wait)?;
         let status = self.pacemaker.status()?;
         let astray = astray(&status, stack);
         for failure in &status.failures {
@@ -146,10 +146,14 @@ impl Apply<'_> {
             )?;
         }
         ensure!(
-            settled,
-            "not settled after {} s{}",
+            pending.is_empty(),
+            "not settled after {} s, pending: {}{}",
             self.wait.as_secs(),
-            named(&astray)
+            pending.join("; "),
+            match astray.is_empty() {
+                true => String::new(),
+                false => format!("; not running{}", named(&astray)),
+            }
         );
         if !astray.is_empty() {
             bail!("settled, but not all runs{}", named(&astray));

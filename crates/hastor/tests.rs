@@ -18,7 +18,7 @@ const DECIDED: &str = r#"<r><actions><rsc_action action="start" resource="x" nod
 
 const QUERY: &str = "cibadmin --query";
 const REPLACE: &str = "cibadmin --replace --scope=configuration --xml-pipe";
-const WAIT: &str = "crm_resource --wait --timeout=600s";
+const WAIT: &str = "crm_resource --wait --timeout=10s";
 
 fn cluster(role: &str) -> Script {
     let script = Script::empty();
@@ -103,14 +103,29 @@ fn what_does_not_run_is_named() {
         error.as_deref(),
         Some("settled, but not all runs: x is stopped")
     );
-    let script = cluster("Stopped").when(WAIT, Reply::fails(124, "Pending actions:"));
+    let script = cluster("Stopped").when(
+        WAIT,
+        Reply::fails(124, "Pending actions:\n\tAction 1: x_start_0\ton a\n"),
+    );
     let (_, error) = hastor(&script, APPLY, "yes\n");
     assert_eq!(
         error.as_deref(),
-        Some("not settled after 600 s: x is stopped")
+        Some("not settled after 600 s, pending: x_start_0 on a; not running: x is stopped")
     );
     // The configuration that was there can be had back all the same.
     assert!(script.read_file("/var/lib/hastor/before/1.xml").is_some());
+}
+
+#[test]
+fn a_history_that_is_still_to_be_forgotten_is_not_waited_for() {
+    let script = cluster("Started").when(
+        WAIT,
+        Reply::fails(124, "Pending actions:\n\tAction 1: d_delete_0\ton a\n"),
+    );
+    let (_, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(error, None);
+    let waits = script.steps().into_iter().filter(|step| step == WAIT);
+    assert_eq!(waits.count(), 1);
 }
 
 #[test]

@@ -64,7 +64,9 @@ pub fn carry_out(
             }
         }
         Verb::Status { watch, json } => loop {
-            let overview = Overview::new(pacemaker.status()?, &pacemaker.cib()?, host)?;
+            // First that whose tool says in words why the cluster cannot be asked.
+            let cib = pacemaker.cib()?;
+            let overview = Overview::new(pacemaker.status()?, &cib, host)?;
             if *json {
                 let text = serde_json::to_string_pretty(&overview).context("JSON")?;
                 writeln!(out, "{text}")?;
