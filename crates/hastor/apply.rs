@@ -78,6 +78,16 @@ impl Apply<'_> {
 "
             )?;
         }
+        let (retiring, ids) = retire(before, wanted);
+        if !ids.is_empty() {
+            let foreseen = self
+                .pacemaker
+                .foresee(&with_configuration(live, &retiring))?;
+            writeln!(
+                self.out,
+                "First, what goes is stopped. Pacemaker will:\n{foreseen}"
+            )?;
+        }
         let foreseen = self.pacemaker.foresee(&cib)?;
         writeln!(self.out, "Then Pacemaker will:\n{foreseen}")?;
         if !self.yes {
@@ -157,6 +167,10 @@ impl Apply<'_> {
         );
         if !astray.is_empty() {
             bail!("settled, but not all runs{}", named(&astray));
+        }
+        if status.resources.is_empty() {
+            writeln!(self.out, "The cluster has no resources.")?;
+            return Ok(());
         }
         writeln!(self.out, "All runs:")?;
         for resource in &status.resources {
