@@ -3,3 +3,4 @@
 mod fencing;
 mod metadata;
 mod namespaces;
+mod stacks;

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use super::{AGENTS, FENCE_AGENTS};
 
 /// Where programs look for agents.
-pub(super) const PROVIDER: &str = "/usr/lib/ocf/resource.d/hastor";
+pub(crate) const PROVIDER: &str = "/usr/lib/ocf/resource.d/hastor";
 
 /// Moves in and becomes the command. Over `/var/log` too, where crmsh keeps a log of its own. Fence
 /// agents are beside what the machine has in /usr/sbin, the only place where anything looks for
@@ -31,7 +31,7 @@ exec \"$@\"
 ";
 
 /// A command on that machine, in a directory of its own, with a minimal environment.
-pub(super) fn in_room(dir: &Path, program: &str) -> Command {
+pub(crate) fn in_room(dir: &Path, program: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args([
         "--mount",
@@ -55,7 +55,7 @@ pub(super) fn in_room(dir: &Path, program: &str) -> Command {
 }
 
 /// A command on this machine, as tidy as those in the room.
-pub(super) fn on_host(dir: &Path, program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn on_host(dir: &Path, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     tidy(&mut command, dir);
     command
@@ -71,7 +71,7 @@ fn tidy(command: &mut Command, dir: &Path) {
 }
 
 /// Runs a command that is given `input`.
-pub(super) fn run(command: &mut Command, input: &str) -> Output {
+pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     let program = command.get_program().to_owned();
     let mut child = command
         .stdin(Stdio::piped())
@@ -85,7 +85,7 @@ pub(super) fn run(command: &mut Command, input: &str) -> Output {
 }
 
 /// Runs a command that must succeed; what it says on standard output.
-pub(super) fn answer(command: &mut Command, input: &str) -> String {
+pub(crate) fn answer(command: &mut Command, input: &str) -> String {
     let output = run(command, input);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -98,7 +98,7 @@ pub(super) fn answer(command: &mut Command, input: &str) -> String {
 }
 
 /// Runs a command that must succeed, and have nothing to say on standard error.
-pub(super) fn quiet_answer(command: &mut Command, input: &str) -> String {
+pub(crate) fn quiet_answer(command: &mut Command, input: &str) -> String {
     let output = run(command, input);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -6,7 +6,7 @@
 
 mod reservations;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use host::Host;
@@ -213,6 +213,39 @@ pub fn value(text: &str) -> &str {
     }
 }
 
+/// The initiators that are logged in to a target, each once, sorted; None if there is no such target on this node.
+pub fn initiators(host: &Host, iqn: &str) -> Result<Option<Vec<String>>> {
+    if !targets(host)?.iter().any(|it| it == iqn) {
+        return Ok(None);
+    }
+    let mut initiators = BTreeSet::new();
+    for group in groups(host, iqn)? {
+        let dir = group.dir();
+        for acl in host.list(&format!("{dir}/acls"))? {
+            let info = host.read(&format!("{dir}/acls/{acl}/info"))?;
+            initiators.extend(info.as_deref().and_then(initiator_in_info));
+        }
+        // Those that needed no ACL.
+        let others = host.read(&format!("{dir}/dynamic_sessions"))?;
+        let others = others.unwrap_or_default();
+        let names = others.split(['\n', '\0']).filter(|name| is_name(name));
+        initiators.extend(names.map(str::to_owned));
+    }
+    Ok(Some(initiators.into_iter().collect()))
+}
+
+/// The initiator of the session that an ACL's `info` tells of; otherwise it says that there is none.
+fn initiator_in_info(info: &str) -> Option<String> {
+    let line = info
+        .lines()
+        .find(|line| line.starts_with("InitiatorName: "))?;
+    Some(
+        value(line.strip_prefix("InitiatorName: ")?)
+            .trim()
+            .to_owned(),
+    )
+}
+
 /// Where the kernel keeps its own files, such as `/var/target`: what was written last, until the first backstore was made.
 pub fn dbroot(host: &Host) -> Result<String> {
     let text = host.read(&format!("{ROOT}/dbroot"))?;
@@ -223,6 +256,18 @@ pub fn dbroot(host: &Host) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_acl_tells_who_is_logged_in() {
+        let info = "InitiatorName: iqn.2026-01.com.example:client\nInitiatorAlias: c\nLIO Session ID: 1   ISID: 0x00 TSIH: 1  SessionType: Normal\n";
+        assert_eq!(
+            initiator_in_info(info).as_deref(),
+            Some("iqn.2026-01.com.example:client")
+        );
+        let none =
+            "No active iSCSI Session for Initiator Endpoint: iqn.2026-01.com.example:client\n";
+        assert_eq!(initiator_in_info(none), None);
+    }
 
     #[test]
     fn a_label_is_no_part_of_a_value() {

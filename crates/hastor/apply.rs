@@ -1,0 +1,219 @@
+//! Changing the cluster's configuration: shown, checked, asked for, done, and waited for.
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use cib::{Change, Element, Resource, Status, changes, merge, retire, with_configuration};
+
+use crate::pacemaker::Pacemaker;
+use crate::saved::Saved;
+
+/// A change, and with whom it is talked over.
+pub struct Apply<'a> {
+    pub pacemaker: &'a Pacemaker<'a>,
+    pub saved: &'a Saved<'a>,
+    /// Nobody is asked.
+    pub yes: bool,
+    pub wait: Duration,
+    pub answers: &'a mut dyn BufRead,
+    pub out: &'a mut dyn Write,
+}
+
+impl Apply<'_> {
+    /// Puts a stack in.
+    pub fn stack(mut self, name: &str, stack: &Element) -> Result<()> {
+        let live = self.pacemaker.cib()?;
+        let wanted = merge(&live, stack, name)?;
+        if self.agreed(&live, &wanted, true)? {
+            let path = self.saved.push(configuration(&live)?)?;
+            self.pacemaker.replace(&wanted)?;
+            writeln!(
+                self.out,
+                "Applied. To go back: hastor apply --rollback ({path})"
+            )?;
+        }
+        self.report(Some((name, &wanted)))
+    }
+
+    /// Takes the last change back.
+    pub fn rollback(mut self) -> Result<()> {
+        let live = self.pacemaker.cib()?;
+        let (mut wanted, path) = self.saved.newest()?;
+        // Nodes come and go by themselves.
+        if let Some(nodes) = configuration(&live)?.child("nodes") {
+            *wanted.child_or_new("nodes") = nodes.clone();
+        }
+        writeln!(self.out, "Going back to {path}")?;
+        // An empty configuration, for one, is not valid: it has no fencing.
+        if self.agreed(&live, &wanted, false)? {
+            self.replace(&live, &wanted)?;
+            writeln!(self.out, "Gone back.")?;
+        }
+        self.saved.forget(&path)?;
+        self.report(None)
+    }
+
+    /// Shows what would be changed and what comes of it. True if it shall be done; false if there is nothing to do. It has
+    /// to be valid, or else what is not is shown.
+    fn agreed(&mut self, live: &Element, wanted: &Element, valid: bool) -> Result<bool> {
+        let before = configuration(live)?;
+        let list = changes(before, wanted);
+        if list.is_empty() {
+            writeln!(self.out, "Nothing is to be changed.")?;
+            return Ok(false);
+        }
+        writeln!(self.out, "In the configuration:\n{}", lines(&list))?;
+        let cib = with_configuration(live, wanted);
+        if let Some(said) = self.pacemaker.objections(&cib)? {
+            ensure!(
+                !valid,
+                "crm_verify does not accept the configuration:
+{said}"
+            );
+            writeln!(
+                self.out,
+                "It was so before, but crm_verify says of it:
+{said}
+"
+            )?;
+        }
+        let (retiring, ids) = retire(before, wanted);
+        if !ids.is_empty() {
+            let foreseen = self
+                .pacemaker
+                .foresee(&with_configuration(live, &retiring))?;
+            writeln!(
+                self.out,
+                "First, what goes is stopped. Pacemaker will:\n{foreseen}"
+            )?;
+        }
+        let foreseen = self.pacemaker.foresee(&cib)?;
+        writeln!(self.out, "Then Pacemaker will:\n{foreseen}")?;
+        if !self.yes {
+            write!(self.out, "Do it? [yes/no] ")?;
+            self.out.flush()?;
+            let mut answer = String::new();
+            self.answers.read_line(&mut answer).context("the answer")?;
+            ensure!(
+                ["yes", "y"].contains(&answer.trim()),
+                "nothing was changed, because the answer was {:?}; expected yes, or --yes",
+                answer.trim()
+            );
+        }
+        // Replacing the configuration would undo what others have changed since.
+        ensure!(
+            configuration(&self.pacemaker.cib()?)? == before,
+            "nothing was changed, because somebody else has changed the configuration in the meantime; expected it as it \
+             was: do this again"
+        );
+        Ok(true)
+    }
+
+    /// Replaces the configuration; what it has no longer is stopped before, in order.
+    fn replace(&mut self, live: &Element, wanted: &Element) -> Result<()> {
+        let (retiring, ids) = retire(configuration(live)?, wanted);
+        if !ids.is_empty() && self.pacemaker.cib_file.is_none() {
+            writeln!(self.out, "Stopping {} ...", ids.join(", "))?;
+            self.pacemaker.replace(&retiring)?;
+            let pending = self.pacemaker.pending(self.wait)?;
+            let status = self.pacemaker.status()?;
+            let active = |it: &&Resource| ids.contains(&it.id) && !it.nodes.is_empty();
+            let active = status.resources.iter().filter(active);
+            let active: Vec<String> = active
+                .map(|it| format!("{} is {}", it.id, it.told()))
+                .collect();
+            ensure!(
+                pending.is_empty() && active.is_empty(),
+                "what is to be removed is told to stop, but nothing is removed yet, because it has not stopped within {} s{}; \
+                 do this again once it has",
+                self.wait.as_secs(),
+                named(&active)
+            );
+        }
+        self.pacemaker.replace(wanted)
+    }
+
+    /// Waits, and says how it went; resources that do not run are an error: those of the stack, or all.
+    fn report(&mut self, stack: Option<(&str, &Element)>) -> Result<()> {
+        if let Some(file) = &self.pacemaker.cib_file {
+            writeln!(
+                self.out,
+                "{file} is a file: there is no cluster to wait for."
+            )?;
+            return Ok(());
+        }
+        writeln!(self.out, "Waiting for the cluster ...")?;
+        let pending = self.pacemaker.pending(self.wait)?;
+        let status = self.pacemaker.status()?;
+        let astray = astray(&status, stack);
+        for failure in &status.failures {
+            let (action, node, reason) = (&failure.action, &failure.node, &failure.reason);
+            writeln!(
+                self.out,
+                "failed   {} {action} on {node}: {reason}",
+                failure.resource
+            )?;
+        }
+        ensure!(
+            pending.is_empty(),
+            "not settled after {} s, pending: {}{}",
+            self.wait.as_secs(),
+            pending.join("; "),
+            match astray.is_empty() {
+                true => String::new(),
+                false => format!("; not running{}", named(&astray)),
+            }
+        );
+        if !astray.is_empty() {
+            bail!("settled, but not all runs{}", named(&astray));
+        }
+        if status.resources.is_empty() {
+            writeln!(self.out, "The cluster has no resources.")?;
+            return Ok(());
+        }
+        writeln!(self.out, "All runs:")?;
+        for resource in &status.resources {
+            writeln!(self.out, "  {} {}", resource.id, resource.told())?;
+        }
+        Ok(())
+    }
+}
+
+fn configuration(cib: &Element) -> Result<&Element> {
+    cib.child("configuration")
+        .context("the CIB has no <configuration>")
+}
+
+fn lines(list: &[Change]) -> String {
+    list.iter().map(|change| format!("  {change}\n")).collect()
+}
+
+/// Resources that do not run, and what they do instead.
+fn astray(status: &Status, stack: Option<(&str, &Element)>) -> Vec<String> {
+    let ours = stack.map(|(name, configuration)| {
+        let all = configuration.all();
+        let tags = all
+            .into_iter()
+            .filter(|it| it.name == "tag" && it.id() == name);
+        tags.flat_map(|tag| &tag.children)
+            .map(Element::id)
+            .collect::<Vec<_>>()
+    });
+    let resources = status.resources.iter();
+    resources
+        .filter(|it| {
+            ours.as_ref()
+                .is_none_or(|ours| ours.contains(&it.id.as_str()))
+        })
+        .filter(|it| it.runs_on().is_none())
+        .map(|it| format!("{} is {}", it.id, it.told()))
+        .collect()
+}
+
+fn named(resources: &[String]) -> String {
+    match resources.is_empty() {
+        true => String::new(),
+        false => format!(": {}", resources.join("; ")),
+    }
+}

@@ -1,0 +1,265 @@
+//! The program on a scripted cluster of two nodes, whose CIB is in the file /cib.
+
+use std::time::Duration;
+
+use clap::Parser;
+use host::testing::{Reply, Script};
+
+use crate::arguments::Arguments;
+use crate::verbs::carry_out;
+
+const EMPTY: &str = r#"<cib><configuration><crm_config/><nodes><node id="1" uname="a"/></nodes><resources/><constraints/>
+    </configuration><status/></cib>"#;
+const TEMPLATE: &str = r#"<cib><configuration><resources><primitive id="x" class="ocf" provider="hastor" type="lio-target">
+    <instance_attributes id="p"><nvpair id="p1" name="iqn" value="{{ iqn }}"/></instance_attributes></primitive></resources>
+    <tags><tag id="s"><obj_ref id="x"/></tag></tags></configuration></cib>"#;
+const VALUES: &str = "#: iqn\niqn = \"iqn.2026-01.com.example:x\"\n";
+const DECIDED: &str = r#"<r><actions><rsc_action action="start" resource="x" node="a"/></actions><status code="0"/></r>"#;
+
+const QUERY: &str = "cibadmin --query";
+const REPLACE: &str = "cibadmin --replace --scope=configuration --xml-pipe";
+const WAIT: &str = "crm_resource --wait --timeout=10s";
+
+fn cluster(role: &str) -> Script {
+    let script = Script::empty();
+    script.write_file("/cib", EMPTY);
+    script.write_file("/s/template.xml", TEMPLATE);
+    script.write_file("/s/values.toml", VALUES);
+    let applied = TEMPLATE
+        .replace("{{ iqn }}", "iqn.2026-01.com.example:x")
+        .replace(
+            "<resources>",
+            "<crm_config/><nodes><node id=\"1\" uname=\"a\"/></nodes><resources>",
+        );
+    let node = if role == "Started" {
+        r#"<node name="a"/>"#
+    } else {
+        ""
+    };
+    let status = format!(
+        r#"<r><summary><current_dc name="a" with_quorum="true"/><cluster_options stonith-enabled="true"/></summary>
+        <nodes><node name="a" online="true"/></nodes><resources><resource id="x" role="{role}"
+        resource_agent="ocf:hastor:lio-target" failed="false">{node}</resource></resources><failures>
+        <failure op_key="x_start_0" node="a" exitstatus="error" exitreason="no device" status="complete"/></failures></r>"#
+    );
+    script
+        .when(
+            QUERY,
+            Reply::given(|tree| Reply::ok(tree.read("/cib").unwrap())),
+        )
+        .when(
+            REPLACE,
+            Reply::ok("").and(move |tree| tree.write("/cib", &applied)),
+        )
+        .when("crm_verify --verbose --xml-pipe", Reply::ok(""))
+        .when(
+            "crm_simulate --run --xml-pipe --output-as=xml",
+            Reply::ok(DECIDED),
+        )
+        .when(WAIT, Reply::ok(""))
+        .when(
+            "crm_mon --one-shot --inactive --output-as=xml",
+            Reply::ok(status),
+        )
+}
+
+/// What it prints, and the error it ends with.
+fn hastor(script: &Script, words: &[&str], answer: &str) -> (String, Option<String>) {
+    let arguments = Arguments::try_parse_from([&["hastor"], words].concat()).unwrap();
+    let mut out = Vec::new();
+    let host = script.host(Duration::from_secs(3600));
+    let result = carry_out(&arguments, &host, &mut answer.as_bytes(), &mut out);
+    let error = result.err().map(|error| format!("{error:#}"));
+    (String::from_utf8(out).unwrap(), error)
+}
+
+const APPLY: &[&str] = &["apply", "/s", "--values", "/s/values.toml"];
+
+#[test]
+fn what_will_happen_is_shown_before_it_is_asked_for_and_done() {
+    let script = cluster("Started");
+    let (said, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(error, None);
+    assert_eq!(
+        said,
+        "In the configuration:\n  added    primitive x\n  added    tag s\n\nThen Pacemaker will:\n  start x on a\n\n\
+         Do it? [yes/no] Applied. To go back: hastor apply --rollback (/var/lib/hastor/before/1.xml)\n\
+         Waiting for the cluster ...\n\
+         failed   x start on a: error: no device\n\
+         All runs:\n  x started on a\n"
+    );
+    let kept = script.read_file("/var/lib/hastor/before/1.xml").unwrap();
+    assert!(kept.starts_with("<configuration>"), "{kept}");
+
+    let (said, error) = hastor(&script, APPLY, "");
+    assert_eq!(error, None);
+    assert!(said.starts_with("Nothing is to be changed.\n"), "{said}");
+}
+
+#[test]
+fn what_does_not_run_is_named() {
+    let (_, error) = hastor(&cluster("Stopped"), APPLY, "yes\n");
+    assert_eq!(
+        error.as_deref(),
+        Some("settled, but not all runs: x is stopped")
+    );
+    let script = cluster("Stopped").when(
+        WAIT,
+        Reply::fails(124, "Pending actions:\n\tAction 1: x_start_0\ton a\n"),
+    );
+    let (_, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(
+        error.as_deref(),
+        Some("not settled after 600 s, pending: x_start_0 on a; not running: x is stopped")
+    );
+    // The configuration that was there can be had back all the same.
+    assert!(script.read_file("/var/lib/hastor/before/1.xml").is_some());
+}
+
+#[test]
+fn a_history_that_is_still_to_be_forgotten_is_not_waited_for() {
+    let script = cluster("Started").when(
+        WAIT,
+        Reply::fails(124, "Pending actions:\n\tAction 1: d_delete_0\ton a\n"),
+    );
+    let (_, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(error, None);
+    let waits = script.steps().into_iter().filter(|step| step == WAIT);
+    assert_eq!(waits.count(), 1);
+}
+
+#[test]
+fn what_others_change_in_the_meantime_is_not_undone() {
+    let script = cluster("Started");
+    let script = script.when(
+        "crm_simulate --run --xml-pipe --output-as=xml",
+        Reply::ok(DECIDED).and(|tree| {
+            tree.write(
+                "/cib",
+                &EMPTY.replace(
+                    "<resources/>",
+                    "<resources><primitive id=\"y\"/></resources>",
+                ),
+            );
+        }),
+    );
+    let (_, error) = hastor(&script, APPLY, "yes\n");
+    assert!(error.unwrap().contains("somebody else has changed"));
+    assert!(!script.steps().iter().any(|step| step.contains("--replace")));
+}
+
+#[test]
+fn what_pacemaker_refuses_is_not_done_and_nothing_is_kept() {
+    let script = cluster("Started").when(
+        "crm_verify --verbose --xml-pipe",
+        Reply::fails(78, "error: no such resource\nConfiguration invalid\n"),
+    );
+    let (_, error) = hastor(&script, &[APPLY, &["--yes"]].concat(), "");
+    assert_eq!(
+        error.as_deref(),
+        Some(
+            "crm_verify does not accept the configuration:\nerror: no such resource\nConfiguration invalid"
+        )
+    );
+    assert!(!script.steps().iter().any(|step| step.contains("--replace")));
+    assert_eq!(script.read_file("/var/lib/hastor/before/1.xml"), None);
+}
+
+#[test]
+fn what_goes_is_stopped_before_it_is_removed() {
+    let script = cluster("Started");
+    hastor(&script, APPLY, "yes\n");
+    let back = ["apply", "--rollback", "--yes"];
+    // It does not stop.
+    let (said, error) = hastor(&script, &back, "");
+    assert!(said.contains("Stopping x ...\n"), "{said}");
+    assert!(
+        error
+            .as_deref()
+            .unwrap()
+            .contains("has not stopped within 600 s: x is started on a;"),
+        "{error:?}"
+    );
+    assert!(script.read_file("/var/lib/hastor/before/1.xml").is_some());
+
+    let script = cluster("Stopped");
+    hastor(&script, APPLY, "yes\n");
+    script.clear_steps();
+    hastor(&script, &back, "");
+    let steps = script.steps();
+    let changing = steps
+        .iter()
+        .filter(|it| it.contains("--replace") || it.contains("--wait"));
+    assert_eq!(changing.collect::<Vec<_>>(), [REPLACE, WAIT, REPLACE, WAIT]);
+    assert_eq!(script.read_file("/var/lib/hastor/before/1.xml"), None);
+}
+
+#[test]
+fn a_rollback_that_the_cluster_refuses_can_be_tried_again() {
+    let script = cluster("Started");
+    hastor(&script, APPLY, "yes\n");
+    let script = script.when(REPLACE, Reply::fails(1, "Call cib_replace failed"));
+    let (_, error) = hastor(&script, &["apply", "--rollback", "--yes"], "");
+    assert!(error.unwrap().contains("Call cib_replace failed"));
+    assert!(script.read_file("/var/lib/hastor/before/1.xml").is_some());
+}
+
+#[test]
+fn the_screen_says_who_is_logged_in_here() {
+    let script = cluster("Started");
+    hastor(&script, APPLY, "yes\n");
+    let portal_group = "/sys/kernel/config/target/iscsi/iqn.2026-01.com.example:x/tpgt_1";
+    let client = "iqn.2026-01.com.example:client";
+    script.write_file(
+        &format!("{portal_group}/acls/{client}/info"),
+        &format!("InitiatorName: {client}\nInitiatorAlias: c\n"),
+    );
+    let (screen, error) = hastor(&script, &["status"], "");
+    assert_eq!(error, None);
+    assert_eq!(
+        screen,
+        "cluster    quorate, controller a, fencing on\n\
+         nodes      a  online\n\
+         targets    iqn.2026-01.com.example:x  started on a, logged in: iqn.2026-01.com.example:client\n\
+         failures   x  start on a: error: no device\n"
+    );
+}
+
+#[test]
+fn what_is_asked_for_wrongly_is_refused() {
+    let script = cluster("Started");
+    let (_, error) = hastor(&script, &["values", "zfs"], "");
+    assert_eq!(
+        error.as_deref(),
+        Some(
+            "there is no stack zfs; expected one of zfs-iscsi, or a directory with a slash in its name"
+        )
+    );
+    let set = [
+        "render",
+        "/s",
+        "--values",
+        "/s/values.toml",
+        "--set",
+        "iqn=X",
+    ];
+    let (_, error) = hastor(&script, &set, "");
+    assert_eq!(
+        error.as_deref(),
+        Some(
+            "/s/values.toml: value iqn: \"X\"; expected an iSCSI name in small letters, such as iqn.2026-01.com.example:tank"
+        )
+    );
+    for words in [
+        &["apply"][..],
+        &["apply", "s"],
+        &["apply", "s", "--rollback"],
+        &["status", "--json", "--watch"],
+        &["render", "s", "--values", "v", "--set", "x"],
+    ] {
+        assert!(
+            Arguments::try_parse_from([&["hastor"], words].concat()).is_err(),
+            "{words:?}"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! The verbs, each in a few lines.
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cib::{Element, Stack, crm_script, pcs_script};
+use host::Host;
+
+use crate::apply::Apply;
+use crate::arguments::{Arguments, Form, Verb};
+use crate::overview::Overview;
+use crate::pacemaker::Pacemaker;
+use crate::saved::Saved;
+use crate::sources;
+
+/// Between two looks at the cluster.
+const PACE: Duration = Duration::from_secs(2);
+
+/// Does what is asked for.
+pub fn carry_out(
+    asked: &Arguments,
+    host: &Host,
+    answers: &mut dyn BufRead,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let pacemaker = Pacemaker {
+        host,
+        cib_file: asked.cib_file.clone(),
+    };
+    match &asked.verb {
+        Verb::Values { stack: None } => {
+            for name in Stack::names() {
+                writeln!(out, "{name}")?;
+            }
+        }
+        Verb::Values { stack: Some(name) } => {
+            out.write_all(sources::stack(host, name)?.values().as_bytes())?;
+        }
+        Verb::Render { stack, form } => {
+            let (_, text) = sources::rendered(host, stack)?;
+            let text = match form {
+                Form::Xml => text,
+                Form::Crm => crm_script(&Element::parse(&text)?)?,
+                Form::Pcs => pcs_script(&Element::parse(&text)?)?,
+            };
+            out.write_all(text.as_bytes())?;
+        }
+        Verb::Apply { change, yes, wait } => {
+            let apply = Apply {
+                pacemaker: &pacemaker,
+                saved: &Saved::new(host, &asked.state_dir)?,
+                yes: *yes,
+                wait: Duration::from_secs((*wait).into()),
+                answers,
+                out,
+            };
+            match &change.stack {
+                Some(stack) => {
+                    let (stack, text) = sources::rendered(host, stack)?;
+                    apply.stack(stack.name(), &Element::parse(&text)?)?;
+                }
+                None => apply.rollback()?,
+            }
+        }
+        Verb::Status { watch, json } => loop {
+            // First that whose tool says in words why the cluster cannot be asked.
+            let cib = pacemaker.cib()?;
+            let overview = Overview::new(pacemaker.status()?, &cib, host)?;
+            if *json {
+                let text = serde_json::to_string_pretty(&overview).context("JSON")?;
+                writeln!(out, "{text}")?;
+            } else if *watch {
+                // Cursor home, and what is below it erased: ECMA-48.
+                write!(out, "\x1b[H\x1b[J{overview}")?;
+            } else {
+                write!(out, "{overview}")?;
+            }
+            out.flush()?;
+            if !*watch {
+                break;
+            }
+            host.sleep(PACE);
+        },
+    }
+    Ok(())
+}
