@@ -291,6 +291,7 @@ fn the_examples_of_the_manual_page_work() {
         );
         let dir = dir.path();
         let page = told(executable, &["man"]);
+        let (_, page) = page.split_once(".SH EXAMPLE\n").unwrap();
         let mut codes = page.split(".EX\n").skip(1).map(|code| {
             let code = code.split(".EE\n").next().unwrap();
             let mut code = code.replace("\\-", "-").replace("\\e", "\\");

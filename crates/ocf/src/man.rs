@@ -140,7 +140,9 @@ impl Page {
 
     fn example<A: Agent>(&mut self, name: &str, parameters: &[Parameter]) {
         let mut values = String::new();
-        for parameter in parameters.iter().filter(|it| it.required) {
+        // Also what names the resource among others, where something else could stand for it.
+        let shown = |it: &&Parameter| it.required || it.unique_group.is_some();
+        for parameter in parameters.iter().filter(shown) {
             let _ = write!(
                 values,
                 " {}={}",
