@@ -140,8 +140,8 @@ impl Page {
 
     fn example<A: Agent>(&mut self, name: &str, parameters: &[Parameter]) {
         let mut values = String::new();
-        // Also what names the resource among others, where something else could stand for it.
-        let shown = |it: &&Parameter| it.required || it.unique_group.is_some();
+        // Also what alone names the resource among others, where something else could stand for it.
+        let shown = |it: &&Parameter| it.required || it.unique_alone;
         for parameter in parameters.iter().filter(shown) {
             let _ = write!(
                 values,
