@@ -244,7 +244,7 @@ impl Path {
         Ok(Path {
             identity: Identity {
                 naa: naa.to_owned(),
-                serial: after(pages, "Unit serial number:")?,
+                serial: after(pages, "Product serial number:")?,
                 group,
                 port: number(pages, "Relative target port:")?,
             },
@@ -291,7 +291,7 @@ mod tests {
      transport: Internet SCSI (iSCSI)
       Target port group: 0x11
 Unit serial number VPD page:
-  Unit serial number: 0123
+  Product serial number: 0123
 ";
         let groups = "Report target port groups:
   target port group id : 0x0 , Pref=0, Rtpg_fmt=0
