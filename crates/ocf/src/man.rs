@@ -140,8 +140,9 @@ impl Page {
 
     fn example<A: Agent>(&mut self, name: &str, parameters: &[Parameter]) {
         let mut values = String::new();
-        // Also what alone names the resource among others, where something else could stand for it.
-        let shown = |it: &&Parameter| it.required || it.unique_alone;
+        // If none is required, what tells the resource from others: something else can stand for it.
+        let some = parameters.iter().any(|it| it.required);
+        let shown = |it: &&Parameter| it.required || (!some && it.unique_alone);
         for parameter in parameters.iter().filter(shown) {
             let _ = write!(
                 values,
