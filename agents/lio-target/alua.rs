@@ -66,11 +66,13 @@ impl Role {
 
     /// How the stand-in of a unit is made: it keeps nothing, and takes no memory for what it does not keep.
     pub fn stand_in(&self, unit: &Unit) -> String {
-        let pages = self
-            .sizes
-            .get(&unit.name)
-            .map_or(1, |size| (size / PAGE).max(1));
-        format!("rd_pages={pages},rd_nullio=1")
+        format!("rd_pages={},rd_nullio=1", self.pages(unit))
+    }
+
+    /// How many pages the stand-in of a unit has. Initiators do not take two ways for one disk if they differ in size.
+    pub fn pages(&self, unit: &Unit) -> u64 {
+        let size = self.sizes.get(&unit.name);
+        size.map_or(1, |size| (size / PAGE).max(1))
     }
 
     /// The number of the port through which a target is reached here.

@@ -168,8 +168,8 @@ impl Making<'_> {
         if lio::is_configured(host, store)? != Some(true) {
             return Ok(false);
         }
-        if self.stands_by() {
-            return Ok(true);
+        if let Some(role) = self.access.filter(|role| !role.is_active) {
+            return Ok(lio::pages(host, store)? == Some(role.pages(unit)));
         }
         let same_device = match &unit.backing {
             Backing::Block { path, .. } => device::number(host, path)? == lio::device(host, store)?,

@@ -250,6 +250,7 @@ impl Agent for LioTarget {
         Operation::monitor(20).every(10),
         Operation::monitor(20).every(11).in_role("Promoted"),
         Operation::monitor(30).every(60).at_depth(10),
+        Operation::notify(60),
         Operation::reload_agent(60),
     ];
     const UNIQUE: &'static [(&'static str, &'static [&'static str])] = &[("iqn", &["iqn"])];
@@ -406,6 +407,19 @@ impl Agent for LioTarget {
 
     fn demote(&self, node: &Node) -> Result<()> {
         self.change(node, false)
+    }
+
+    /// Another node that was promoted has told how large the units are: the stand-ins follow.
+    fn notify(&self, node: &Node) -> Result<()> {
+        let told = |name: &str| node.call().meta.get(name).map(String::as_str);
+        let is_promotion =
+            told("notify_type") == Some("post") && told("notify_operation") == Some("promote");
+        let stands_by =
+            || Expected::noted(node).is_some_and(|expected| expected.is_active == Some(false));
+        match is_promotion && stands_by() {
+            true => self.change(node, false),
+            false => Ok(()),
+        }
     }
 
     fn reload(&self, node: &Node) -> Result<()> {

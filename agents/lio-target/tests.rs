@@ -584,6 +584,44 @@ fn clone_ok(script: &Script, action: &str, params: &[(&str, &str)], exit: Exit) 
 }
 
 #[test]
+fn a_stand_in_becomes_as_large_as_its_unit_once_that_is_told() {
+    let script = machine()
+        .when("crm_node --cluster-id", Reply::ok("2\n"))
+        .when_matching(|cmd| cmd.program() == "crm_attribute", Reply::ok(""))
+        .when_matching(
+            |cmd| cmd.program() == "attrd_updater",
+            Reply::fails(6, "nobody has told it\n"),
+        );
+    clone_ok(&script, "start", PLAIN, Exit::Success);
+    let info = |script: &Script| shows(script, &format!("{}/info", store(script, 1)));
+    assert!(
+        info(&script).contains("PAGES/PAGE_SIZE: 1*4096"),
+        "{}",
+        info(&script)
+    );
+    let told = "name=\"hastor-resource-sizes\" host=\"n1\" value=\"1=67108864,2=8192\"\n";
+    let script = script.when_matching(|cmd| cmd.program() == "attrd_updater", Reply::ok(told));
+    let notify = |kind: &str, operation: &str| {
+        let mut call = as_clone("notify", PLAIN);
+        call.meta.insert("notify_type".into(), kind.into());
+        call.meta
+            .insert("notify_operation".into(), operation.into());
+        let host = script.host(std::time::Duration::from_secs(20));
+        assert_eq!(ocf::execute::<LioTarget>(&call, &host).exit, Exit::Success);
+    };
+    notify("pre", "promote");
+    assert!(info(&script).contains("PAGES/PAGE_SIZE: 1*4096"));
+    notify("post", "promote");
+    assert!(
+        info(&script).contains("PAGES/PAGE_SIZE: 16384*4096"),
+        "{}",
+        info(&script)
+    );
+    clone_ok(&script, "monitor", PLAIN, Exit::Success);
+    assert!(script.lio().held().is_empty());
+}
+
+#[test]
 fn the_node_that_is_not_promoted_opens_nothing() {
     let script = machine()
         .when("crm_node --cluster-id", Reply::ok("2\n"))

@@ -194,6 +194,18 @@ fn device_in_info(text: &str) -> Option<String> {
     Some(format!("{}:{}", number("Major:")?, number("Minor:")?))
 }
 
+/// How many pages a RAM disk has.
+pub fn pages(host: &Host, store: &Store) -> Result<Option<u64>> {
+    let text = host.read(&format!("{}/info", store.dir()))?;
+    Ok(text.as_deref().and_then(pages_in_info))
+}
+
+/// `PAGES/PAGE_SIZE: 16384*4096  SG_table_count: 9`.
+fn pages_in_info(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("PAGES/PAGE_SIZE:")?;
+    rest.trim_start().split('*').next()?.parse().ok()
+}
+
 /// A backstore's serial number, as VPD page 0x80 has it.
 pub fn serial(host: &Host, store: &Store) -> Result<Option<String>> {
     Ok(host
