@@ -40,8 +40,8 @@ const RESERVE: Duration = Duration::from_millis(700);
 ///
 /// Persistent reservations (SCSI-3) move along if aptpl_dir names a directory on the storage that moves.
 ///
-/// As a promotable clone on two nodes, the promoted instance has the devices and is active/optimized; the other offers the
-/// same LUNs as standby, and opens no device.
+/// As a promotable clone on two nodes (with notify=true), the promoted instance has the devices and is active/optimized;
+/// the other offers the same LUNs as standby, and opens no device.
 ///
 /// Portals need no address yet: the address may, and should, come after the target and go before it.
 ///

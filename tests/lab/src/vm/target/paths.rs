@@ -136,7 +136,7 @@ fn configuration(cluster: &Cluster, disk: &str) -> String {
     .replace("</operations>", &promoted);
     let clone = format!(
         r#"<clone id="targets">
-  <meta_attributes id="targets-meta"><nvpair id="targets-promotable" name="promotable" value="true"/></meta_attributes>
+  <meta_attributes id="targets-meta"><nvpair id="targets-promotable" name="promotable" value="true"/><nvpair id="targets-notify" name="notify" value="true"/></meta_attributes>
   {target}
 </clone>"#
     );
