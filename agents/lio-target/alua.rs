@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use md5::{Digest, Md5};
 use ocf::prelude::*;
+use probe::attributes;
 
-use crate::device;
 use crate::plan::Plan;
 use crate::steps::Absent;
 use crate::wanted::{Unit, Wanted};
+use crate::{device, digest};
 
 /// The group that every backstore has from the kernel.
 pub const DEFAULT_GROUP: &str = "default_tg_pt_gp";
@@ -111,9 +111,8 @@ impl Role {
 
 /// A relative port number that is made of a name, the same everywhere.
 pub fn port(name: &str) -> u16 {
-    let digest = Md5::digest(name.as_bytes());
     // 0 is none.
-    u16::from_be_bytes([digest[0], digest[1]]).max(1)
+    u16::from_be_bytes(digest::bytes(name)).max(1)
 }
 
 /// How long one of the cluster's own tools may take.
@@ -149,52 +148,37 @@ pub fn group(node: &Node, groups: &[(String, String)]) -> Result<u16> {
 
 /// The node attribute by which the active node tells the sizes of its units.
 fn attribute(node: &Node) -> String {
-    let name = node.call().instance.split(':').next().unwrap_or_default();
-    format!("hastor-{name}-sizes")
+    format!("hastor-{}-sizes", node.call().resource())
 }
 
 /// Tells the other node how large the units are: it has to say so without the devices. Nothing fails with it.
-pub fn tell_sizes(node: &Node, wanted: Option<&Wanted>) {
-    let units = wanted
-        .map(|wanted| wanted.units.as_slice())
-        .unwrap_or_default();
+pub fn tell_sizes(node: &Node, wanted: &Wanted) {
     let mut sizes = Vec::new();
-    for unit in units {
+    for unit in &wanted.units {
         match device::size(node, unit.backing.path()) {
             Ok(Some(size)) => sizes.push(format!("{}={size}", unit.name)),
             Ok(None) => {}
             Err(error) => warn!("the size of unit {} is not known: {error:#}", unit.name),
         }
     }
-    let tell = Cmd::new("attrd_updater")
-        .args(["--name", &attribute(node), "--update", &sizes.join(",")])
-        .at_most(TOOL);
-    if let Err(error) = node.run(&tell) {
+    if let Err(error) = attributes::tell(node, &attribute(node), &sizes.join(","), TOOL) {
         warn!("the other node is not told the sizes of the units: {error:#}");
     }
 }
 
 /// The sizes that the active node has told, whichever it is.
 pub fn told_sizes(node: &Node) -> BTreeMap<String, u64> {
-    let ask = Cmd::new("attrd_updater")
-        .args(["--name", &attribute(node), "--query", "--all"])
-        .at_most(TOOL);
     // That nobody has told anything is an error, too.
-    let said = match node.run(&ask) {
-        Ok(said) => said.stdout,
-        Err(error) => {
-            debug!("the sizes of the units are not known yet: {error:#}");
-            return BTreeMap::new();
-        }
-    };
-    let value = |line: &str| Some(line.split_once("value=\"")?.1.split('"').next()?.to_owned());
+    let told = attributes::told(node, &attribute(node), TOOL).unwrap_or_else(|error| {
+        debug!("the sizes of the units are not known yet: {error:#}");
+        Vec::new()
+    });
     let pair = |word: &str| {
         let (unit, size) = word.split_once('=')?;
         Some((unit.to_owned(), size.parse().ok()?))
     };
-    said.lines()
-        .filter_map(value)
-        .flat_map(|value| value.split(',').filter_map(pair).collect::<Vec<_>>())
+    told.iter()
+        .flat_map(|(_, value)| value.split(',').filter_map(pair))
         .collect()
 }
 

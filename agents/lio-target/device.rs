@@ -16,11 +16,8 @@ pub fn class(host: &Host, path: &str) -> Result<Option<String>> {
     Ok(host.is_dir(&dir).then_some(dir))
 }
 
-/// The number of a block device, `MAJOR:MINOR`; None if the path leads to none.
-pub fn number(host: &Host, path: &str) -> Result<Option<String>> {
-    let Some(class) = class(host, path)? else {
-        return Ok(None);
-    };
+/// The number of the block device with this directory, `MAJOR:MINOR`.
+pub fn number(host: &Host, class: &str) -> Result<Option<String>> {
     Ok(host
         .read(&format!("{class}/dev"))?
         .map(|text| text.trim().to_owned()))

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::device;
 use crate::own::{Found, FoundGroup};
 use crate::plan::Making;
-use crate::wanted::{Access, Backing, Initiator, Target};
+use crate::wanted::{Access, Backing, Initiator, Target, Unit};
 
 /// The note's name.
 const NOTE: &str = "expected";
@@ -63,8 +63,7 @@ pub struct ExpectedTarget {
 impl Expected {
     /// What `making` leads to.
     pub fn of(making: &Making) -> Expected {
-        let unit = |unit| {
-            let unit: &crate::wanted::Unit = unit;
+        let unit = |unit: &Unit| {
             let store = making.store(unit);
             let (path, writable) = match &unit.backing {
                 Backing::Block { path, read_only } => (Some(path), !read_only),
@@ -152,7 +151,7 @@ impl ExpectedUnit {
         let Some(class) = device::class(host, path)? else {
             bail!("its device {path} is gone");
         };
-        let (number, served) = (device::number(host, path)?, lio::device(host, &store)?);
+        let (number, served) = (device::number(host, &class)?, lio::device(host, &store)?);
         ensure!(
             number == served,
             "{path} is now another device ({}) than the one that is served ({})",

@@ -4,6 +4,7 @@ mod alua;
 mod definition;
 mod depth;
 mod device;
+mod digest;
 mod expected;
 mod names;
 mod own;

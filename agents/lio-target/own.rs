@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use host::Host;
-use md5::{Digest, Md5};
 use ocf::Node;
 use probe::lio::{self, Group, Link, Store};
 
+use crate::digest;
 use crate::wanted::{Backing, Unit};
 
 /// Kinds of adapters, as configfs names them.
@@ -31,19 +31,15 @@ pub struct Own {
 impl Own {
     /// Those of the resource that was called.
     pub fn of(node: &Node) -> Own {
-        Own::named(&node.call().instance)
+        Own::named(node.call().resource())
     }
 
-    /// Those of the resource with this name. An instance of a clone has its number behind a colon: all have one name.
-    pub fn named(instance: &str) -> Own {
-        let name = instance.split(':').next().unwrap_or_default();
-        let digest = Md5::digest(name.as_bytes());
-        let mut number = [0; 4];
-        number.copy_from_slice(&digest[..4]);
+    /// Those of the resource with this name.
+    pub fn named(name: &str) -> Own {
         Own {
             instance: name.to_owned(),
             // rtslib takes the lowest free number, from 0: far from these.
-            number: u32::from_be_bytes(number) >> 1 | 1 << 30,
+            number: (u32::from_be_bytes(digest::bytes(name)) >> 1) | (1 << 30),
         }
     }
 
@@ -257,11 +253,7 @@ fn clean(name: &str) -> String {
         return name.to_owned();
     }
     // Different names stay different.
-    let digest = Md5::digest(name.as_bytes());
-    let hash: String = digest[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = digest::hex(name, 8);
     let start: String = name
         .chars()
         .map(|c| if plain(c) { c } else { '_' })
@@ -276,12 +268,19 @@ mod tests {
 
     #[test]
     fn all_instances_of_a_clone_are_one_resource() {
-        let (first, second) = (Own::named("p_target:0"), Own::named("p_target"));
+        let of = |instance: &str| {
+            let call = ocf::Call {
+                instance: instance.to_owned(),
+                ..ocf::Call::default()
+            };
+            Own::named(call.resource())
+        };
+        let (first, second) = (of("p_target:0"), of("p_target"));
         assert_eq!(
             (first.number, first.prefix()),
             (second.number, second.prefix())
         );
-        assert_ne!(Own::named("p_target2").number, second.number);
+        assert_ne!(of("p_target2").number, second.number);
         assert!(first.number >= 1 << 30 && first.number < 1 << 31);
     }
 

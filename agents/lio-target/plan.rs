@@ -172,7 +172,10 @@ impl Making<'_> {
             return Ok(lio::pages(host, store)? == Some(role.pages(unit)));
         }
         let same_device = match &unit.backing {
-            Backing::Block { path, .. } => device::number(host, path)? == lio::device(host, store)?,
+            Backing::Block { path, .. } => match device::class(host, path)? {
+                Some(class) => device::number(host, &class)? == lio::device(host, store)?,
+                None => false,
+            },
             other => shown(host, &format!("{dir}/udev_path"))?.as_deref() == Some(other.path()),
         };
         let final_values = identity(unit);

@@ -34,12 +34,9 @@ fn copy_of(file: &str) -> String {
     format!("{file}.last")
 }
 
-/// Reads the reservations of all units from `dir`. Makes what the kernel needs to write them.
+/// Reads the reservations of all units from `dir`. Changes nothing.
 pub fn read(host: &Host, wanted: &Wanted, dir: &str) -> Result<BTreeMap<String, Kept>> {
     let root = lio::dbroot(host)?;
-    // Without these a registration fails (LOGICAL UNIT COMMUNICATION FAILURE).
-    host.mkdir_all(&format!("{root}/pr"))?;
-    host.mkdir_all(&format!("{root}/alua"))?;
     let file = |unit: &Unit| format!("{dir}/aptpl_{}", unit.serial);
     let texts = host.apart("reading the reservations", PATIENCE, |host| {
         ensure!(
@@ -115,8 +112,16 @@ fn copy(host: &Host, dir: &str, serials: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Puts aside what lies where a link has to be: reservations that this node wrote when it was not yet told to share them.
-pub fn clear_way(host: &Host, kept: &BTreeMap<String, Kept>) -> Result<()> {
+/// Makes what the kernel needs to write them, and puts aside what lies where a link has to be: reservations that this node
+/// wrote when it was not yet told to share them.
+pub fn make_way(host: &Host, kept: &BTreeMap<String, Kept>) -> Result<()> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    // Without these a registration fails (LOGICAL UNIT COMMUNICATION FAILURE).
+    let root = lio::dbroot(host)?;
+    host.mkdir_all(&format!("{root}/pr"))?;
+    host.mkdir_all(&format!("{root}/alua"))?;
     for kept in kept.values() {
         if lio::link(host, &kept.link)?.is_some() {
             continue;

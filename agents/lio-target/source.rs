@@ -1,20 +1,13 @@
 //! What is wanted, from the parameters or from a definition.
 
 use host::Host;
-use md5::{Digest, Md5};
 use ocf::{Secret, prelude::*};
 
 use crate::definition::{self, Definition};
+use crate::digest::hex;
 use crate::target::LioTarget;
 use crate::values::{Backstore, LunWord};
 use crate::wanted::{Access, Backing, Chap, Initiator, Lun, Mapped, Portal, Target, Unit, Wanted};
-
-/// The portal of a target that has been given none.
-const EVERYWHERE: Portal = Portal {
-    address: std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-    port: 3260,
-    iser: false,
-};
 
 /// What the resource is to put into the kernel; None if its definition is not there, so that nothing is.
 pub fn wanted(agent: &LioTarget, node: &Node) -> Result<Option<Definition>> {
@@ -23,58 +16,21 @@ pub fn wanted(agent: &LioTarget, node: &Node) -> Result<Option<Definition>> {
             Some(definition) => definition,
             None => return Ok(None),
         },
-        None => Definition {
-            wanted: from_parameters(agent, node)?,
-            assigned: Vec::new(),
-        },
+        None => {
+            let wanted = from_parameters(agent, node)?;
+            definition::rules::check(&wanted)?;
+            Definition {
+                wanted,
+                assigned: Vec::new(),
+            }
+        }
     };
-    check(&definition.wanted)?;
     for unit in &mut definition.wanted.units {
         // Initiators of VMware compare the first eight characters only.
         let product = || hex(&unit.serial, 8);
         unit.product.get_or_insert_with(product);
     }
     Ok(Some(definition))
-}
-
-/// Each number, serial number and name once.
-fn check(wanted: &Wanted) -> Result<()> {
-    for (index, unit) in wanted.units.iter().enumerate() {
-        for other in &wanted.units[..index] {
-            ensure!(other.name != unit.name, "there are two units {}", unit.name);
-            ensure!(
-                other.serial != unit.serial,
-                "units {} and {} have the same serial number {}",
-                other.name,
-                unit.name,
-                unit.serial
-            );
-            ensure!(
-                other.backing.path() != unit.backing.path(),
-                "units {} and {} have the same device {}",
-                other.name,
-                unit.name,
-                unit.backing.path()
-            );
-        }
-    }
-    for target in &wanted.targets {
-        for (index, lun) in target.luns.iter().enumerate() {
-            if let Some(other) = target.luns[..index]
-                .iter()
-                .find(|other| other.number == lun.number)
-            {
-                bail!(
-                    "target {}: units {} and {} both have LUN {}",
-                    target.iqn,
-                    other.unit,
-                    lun.unit,
-                    lun.number
-                );
-            }
-        }
-    }
-    Ok(())
 }
 
 fn from_parameters(agent: &LioTarget, node: &Node) -> Result<Wanted> {
@@ -85,33 +41,24 @@ fn from_parameters(agent: &LioTarget, node: &Node) -> Result<Wanted> {
             .context(Exit::NotConfigured.because(
                 "parameter iqn: required without a definition, but not given".to_owned(),
             ))?;
-    let instance = node.call().instance.split(':').next().unwrap_or_default();
-    let units: Vec<Unit> = match (&agent.path, agent.luns.0.as_slice()) {
+    let resource = node.call().resource();
+    let numbered: Vec<(u16, Unit)> = match &agent.path {
         // As ocf:heartbeat:iSCSILogicalUnit makes it, so that a disk stays the same disk.
-        (Some(path), _) => {
-            let serial = agent.scsi_sn.clone().unwrap_or_else(|| hex(instance, 8));
-            let number = agent.lun;
-            vec![unit(
-                agent,
-                number,
-                path,
-                serial,
-                agent.product_id.clone(),
-                false,
-            )]
+        Some(path) => {
+            let serial = agent.scsi_sn.clone().unwrap_or_else(|| hex(resource, 8));
+            let product = agent.product_id.clone();
+            let unit = unit(agent, agent.lun, path, serial, product, false);
+            vec![(agent.lun, unit)]
         }
-        (None, luns) => luns
-            .iter()
-            .map(|word| of_word(agent, instance, word))
-            .collect(),
+        None => {
+            let words = agent.luns.0.iter();
+            words
+                .map(|word| (word.number, of_word(agent, resource, word)))
+                .collect()
+        }
     };
-    let numbers: Vec<u16> = match &agent.path {
-        Some(_) => vec![agent.lun],
-        None => agent.luns.0.iter().map(|word| word.number).collect(),
-    };
-    let luns: Vec<Lun> = numbers
+    let luns: Vec<Lun> = numbered
         .iter()
-        .zip(&units)
         .map(|(number, unit)| Lun {
             number: *number,
             unit: unit.name.clone(),
@@ -145,13 +92,13 @@ fn from_parameters(agent: &LioTarget, node: &Node) -> Result<Wanted> {
         access,
     };
     Ok(Wanted {
-        units,
+        units: numbered.into_iter().map(|(_, unit)| unit).collect(),
         targets: vec![target],
     })
 }
 
-fn of_word(agent: &LioTarget, instance: &str, word: &LunWord) -> Unit {
-    let own = || hex(&format!("{instance}:{}", word.number), 25);
+fn of_word(agent: &LioTarget, resource: &str, word: &LunWord) -> Unit {
+    let own = || hex(&format!("{resource}:{}", word.number), 25);
     let serial = word.serial.clone().unwrap_or_else(own);
     let product = word.product.clone();
     unit(
@@ -215,7 +162,7 @@ fn unit(
 fn portals(agent: &LioTarget) -> Vec<Portal> {
     let mut portals = agent.portals.0.clone();
     if portals.is_empty() {
-        portals.push(EVERYWHERE);
+        portals.push(definition::default_portal());
     }
     for wanted in &agent.iser_portals.0 {
         match portals
@@ -276,11 +223,4 @@ fn secrets(host: &Host, path: &str) -> Result<Vec<Secret>> {
         .filter(|line| !line.is_empty())
         .map(Secret::new)
         .collect())
-}
-
-/// The first digits of a text's MD5 sum: not to keep anything secret, but the same on every node.
-fn hex(text: &str, digits: usize) -> String {
-    let digest = Md5::digest(text.as_bytes());
-    let all: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    all.chars().take(digits).collect()
 }

@@ -400,13 +400,13 @@ impl Agent for LioTarget {
     }
 
     fn promote(&self, node: &Node) -> Result<()> {
-        self.change(node, true)?;
-        alua::tell_sizes(node, self.wanted(node)?.as_ref());
+        let wanted = self.change(node, true)?;
+        alua::tell_sizes(node, &wanted);
         Ok(())
     }
 
     fn demote(&self, node: &Node) -> Result<()> {
-        self.change(node, false)
+        self.change(node, false).map(drop)
     }
 
     /// Another node that was promoted has told how large the units are: the stand-ins follow.
@@ -417,14 +417,14 @@ impl Agent for LioTarget {
         let stands_by =
             || Expected::noted(node).is_some_and(|expected| expected.is_active == Some(false));
         match is_promotion && stands_by() {
-            true => self.change(node, false),
+            true => self.change(node, false).map(drop),
             false => Ok(()),
         }
     }
 
     fn reload(&self, node: &Node) -> Result<()> {
         let active = Expected::noted(node).and_then(|expected| expected.is_active);
-        self.change(node, active.unwrap_or(false))
+        self.change(node, active.unwrap_or(false)).map(drop)
     }
 
     const COMMANDS: &'static [(&'static str, &'static str)] = &[
@@ -458,7 +458,7 @@ impl Agent for LioTarget {
                 check_foreign(node, &wanted, &found)?;
                 let active = Expected::noted(node).and_then(|expected| expected.is_active);
                 let role = self.role(node, active.unwrap_or(false))?;
-                let kept = self.kept(node, &wanted)?;
+                let kept = self.kept(node, &wanted, role.as_ref())?;
                 let own = Own::of(node);
                 let steps = self
                     .making(&own, &wanted, &kept, role.as_ref())
@@ -537,10 +537,15 @@ impl LioTarget {
     }
 
     /// The reservations that are kept; none without a directory for them, and none where another node has the devices.
-    fn kept(&self, node: &Node, wanted: &Wanted) -> Result<BTreeMap<String, Kept>> {
+    fn kept(
+        &self,
+        node: &Node,
+        wanted: &Wanted,
+        role: Option<&Role>,
+    ) -> Result<BTreeMap<String, Kept>> {
         match &self.aptpl_dir {
-            Some(dir) => reservations::read(node, wanted, dir),
-            None => Ok(BTreeMap::new()),
+            Some(dir) if !stands_by(role) => reservations::read(node, wanted, dir),
+            _ => Ok(BTreeMap::new()),
         }
     }
 
@@ -553,15 +558,11 @@ impl LioTarget {
         found: &Found,
     ) -> Result<()> {
         let begun = node.now();
-        let stands_by = role.is_some_and(|role| !role.is_active);
-        if !stands_by {
+        if !stands_by(role) {
             await_devices(node, wanted)?;
         }
-        let kept = match stands_by {
-            true => BTreeMap::new(),
-            false => self.kept(node, wanted)?,
-        };
-        reservations::clear_way(node, &kept)?;
+        let kept = self.kept(node, wanted, role)?;
+        reservations::make_way(node, &kept)?;
         if self.aptpl_dir.is_some() && wanted.targets.iter().any(|t| t.access == Access::Anyone) {
             warn!(
                 "any initiator may use the target: a reservation that was kept binds one only after it has logged in again; name them in allowed_initiators"
@@ -585,16 +586,18 @@ impl LioTarget {
         Ok(())
     }
 
-    /// Changes a target that is there.
-    fn change(&self, node: &Node, is_active: bool) -> Result<()> {
+    /// Changes a target that is there; to what is wanted, which is nothing without a definition.
+    fn change(&self, node: &Node, is_active: bool) -> Result<Wanted> {
         let found = self.find(node)?;
         let Some(wanted) = self.settled(node)? else {
             take_away(node, &found, &self.serials(node, &found)?)?;
-            return Expected::default().note(node);
+            Expected::default().note(node)?;
+            return Ok(Wanted::default());
         };
         check_foreign(node, &wanted, &found)?;
         let role = self.role(node, is_active)?;
-        self.bring(node, &wanted, role.as_ref(), &found)
+        self.bring(node, &wanted, role.as_ref(), &found)?;
+        Ok(wanted)
     }
 
     /// The serial numbers of all units that may have reservations here.
@@ -609,6 +612,11 @@ impl LioTarget {
         serials.dedup();
         Ok(serials)
     }
+}
+
+/// Are the units offered here only on behalf of another node, which has the devices?
+fn stands_by(role: Option<&Role>) -> bool {
+    role.is_some_and(|role| !role.is_active)
 }
 
 /// Makes the kernel's target and iSCSI known.
@@ -749,8 +757,5 @@ fn group_tag(text: &str) -> Result<u16, String> {
 }
 
 fn block_size(text: &str) -> Result<u32, String> {
-    match text {
-        "512" | "1024" | "2048" | "4096" => Ok(text.parse().unwrap_or(512)),
-        _ => Err("is not a block size; expected 512, 1024, 2048 or 4096".into()),
-    }
+    definition::volumes::block_size(text.parse().unwrap_or(0))
 }

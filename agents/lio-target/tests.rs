@@ -132,6 +132,33 @@ fn a_target_appears_whole() {
 }
 
 #[test]
+fn a_plan_changes_nothing() {
+    let script = machine();
+    let plan = act::<LioTarget>(&script, "plan", FULL).stdout;
+    assert!(plan.ends_with("tpgt_1/enable 1\n"), "{plan}");
+    assert!(plan.contains("auth/password (secret)"), "{plan}");
+    assert!(!plan.contains("hidden"), "{plan}");
+    assert_eq!(script.steps(), Vec::<String>::new());
+}
+
+#[test]
+fn parameters_contradict_each_other_no_more_than_a_definition_may() {
+    let same = [("outgoing_password", "hidden-inside")];
+    let said = reason(&machine(), "start", &with(FULL, &same), Exit::Generic);
+    assert!(
+        said.contains("the target's password is that of the initiator"),
+        "{said}"
+    );
+    // It would be one that is cleared.
+    let none = [("incoming_password", "NULL-and-void")];
+    let said = reason(&machine(), "start", &with(FULL, &none), Exit::Generic);
+    assert!(
+        said.contains("the password cannot be used") && !said.contains("void"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_target_is_enabled_last_and_disabled_first() {
     let script = machine();
     ok(&script, "start", FULL);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ocf::prelude::*;
+use probe::attributes;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
@@ -102,27 +103,13 @@ fn short(name: &str) -> &str {
 /// Tells the cluster our hostid, and returns what the other nodes have told: those that have imported a pool since they
 /// joined the cluster.
 pub fn exchange_hostids(node: &Node, ours: u32) -> Result<Vec<(String, u32)>> {
-    let ours = format!("{ours:08x}");
-    node.run(
-        &Cmd::new("attrd_updater")
-            .args(["--name", HOSTID, "--update", &ours])
-            .at_most(PATIENCE),
-    )?;
-    let told = node.run(
-        &Cmd::new("attrd_updater")
-            .args(["--name", HOSTID, "--query", "--all"])
-            .at_most(PATIENCE),
-    )?;
-    Ok(told.stdout.lines().filter_map(told_hostid).collect())
+    attributes::tell(node, HOSTID, &format!("{ours:08x}"), PATIENCE)?;
+    let told = attributes::told(node, HOSTID, PATIENCE)?;
+    Ok(told.into_iter().filter_map(told_hostid).collect())
 }
 
-/// A line such as `name="hastor-hostid" host="n2" value="0a0b0c0d"`.
-fn told_hostid(line: &str) -> Option<(String, u32)> {
-    let value = |name: &str| line.split_once(&format!("{name}=\""))?.1.split('"').next();
-    Some((
-        value("host")?.to_owned(),
-        u32::from_str_radix(value("value")?, 16).ok()?,
-    ))
+fn told_hostid((host, value): (String, String)) -> Option<(String, u32)> {
+    Some((host, u32::from_str_radix(&value, 16).ok()?))
 }
 
 #[cfg(test)]
@@ -138,7 +125,7 @@ mod tests {
     #[test]
     fn a_host_is_found_by_name_or_by_hostid() {
         let members = parse(SAID).unwrap();
-        let told = told_hostid(r#"name="hastor-hostid" host="n1" value="000000ff""#).unwrap();
+        let told = told_hostid(("n1".to_owned(), "000000ff".to_owned())).unwrap();
         assert_eq!(told, ("n1".to_owned(), 255));
         let ids = [told];
         let look = |name, id| whereabouts(&members, &ids, name, id);

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use ocf::prelude::*;
+use probe::attributes;
 use probe::zfs::{self, PoolState};
 
 use crate::datasets::Expected;
@@ -18,6 +19,8 @@ use crate::{boot, depth, disks, import, release, reservation};
 /// How long a pool may pass through a state in which nothing can be said of it. Vdevs that are reopened make a healthy
 /// one read OFFLINE for up to 78 ms (openzfs 9004).
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long a monitor takes at most to set a node attribute.
+const PUBLISH: Duration = Duration::from_secs(5);
 
 /// ZFS pool on shared disks
 ///
@@ -361,11 +364,8 @@ impl ZfsPool {
                 continue;
             }
             let name = format!("hastor-{}-{what}", self.pool);
-            let set = Cmd::new("attrd_updater")
-                .args(["--name", &name, "--update", &value])
-                .at_most(Duration::from_secs(5));
-            match node.run(&set) {
-                Ok(_) => node
+            match attributes::tell(node, &name, &value, PUBLISH) {
+                Ok(()) => node
                     .set_hint(&hint, &value)
                     .unwrap_or_else(|error| warn!("{error:#}")),
                 Err(error) => warn!("node attribute {name} was not set: {error}"),

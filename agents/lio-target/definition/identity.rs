@@ -1,6 +1,6 @@
 //! Who a logical unit is to initiators: the serial number, and the NAA identifier that the kernel makes of it.
 
-use md5::{Digest, Md5};
+use crate::digest;
 
 /// The kernel's own IEEE company number (OpenFabrics), where no other is set.
 pub const KERNELS_COMPANY: u32 = 0x00_1405;
@@ -43,7 +43,7 @@ impl Identity {
     /// sum of the volume's name.
     pub fn of_volume(name: &str) -> Identity {
         Identity {
-            serial: digest(name),
+            serial: digest::hex(name, SERIAL_DIGITS),
             company_id: Some(SUN),
         }
     }
@@ -51,7 +51,7 @@ impl Identity {
     /// The identity of a device or a file that is given none: it goes with the path, which is the same on every node.
     pub fn of_path(path: &str) -> Identity {
         Identity {
-            serial: digest(path),
+            serial: digest::hex(path, SERIAL_DIGITS),
             company_id: None,
         }
     }
@@ -93,12 +93,6 @@ impl Identity {
         let digits = digits.to_ascii_lowercase();
         format!("6{company:06x}{digits:0<SERIAL_DIGITS$}")
     }
-}
-
-fn digest(text: &str) -> String {
-    let sum = Md5::digest(text.as_bytes());
-    let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.chars().take(SERIAL_DIGITS).collect()
 }
 
 /// Is it text that can be written into an attribute and comes back the same: printable ASCII, no blanks at the ends?

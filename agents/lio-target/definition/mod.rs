@@ -92,7 +92,7 @@ fn define(text: &str, format: Format, mut place: Place) -> Result<Definition> {
 }
 
 /// Where a target listens if nothing is said: on all IPv4 addresses, as with stmf-ha.
-fn default_portal() -> Portal {
+pub fn default_portal() -> Portal {
     Portal {
         address: Ipv4Addr::UNSPECIFIED.into(),
         port: names::PORT,

@@ -105,6 +105,11 @@ impl Call {
         matches!(self.action.as_str(), "monitor" | "status") && matches!(interval, "" | "0")
     }
 
+    /// The resource's name without the number that an instance of a clone has behind a colon: the same for all of them.
+    pub fn resource(&self) -> &str {
+        self.instance.split(':').next().unwrap_or_default()
+    }
+
     /// The time that Pacemaker gives this action, if it said so.
     pub fn timeout(&self) -> Option<Duration> {
         let millis: u64 = self.meta.get("timeout")?.trim().parse().ok()?;
@@ -191,6 +196,14 @@ mod tests {
         );
         assert!(!call(&["start"], &[]).unwrap().is_probe());
         assert_eq!(call(&[], &[]).unwrap().action, "");
+    }
+
+    #[test]
+    fn all_instances_of_a_clone_are_one_resource() {
+        for instance in ["p_target:0", "p_target:1", "p_target"] {
+            let call = call(&[], &[("OCF_RESOURCE_INSTANCE", instance)]).unwrap();
+            assert_eq!(call.resource(), "p_target");
+        }
     }
 
     #[test]
