@@ -86,6 +86,7 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: target, refused", OnGuests(vm::target::refused::run)),
     ("long: target, many LUNs", OnGuests(vm::target::many::run)),
     ("long: target, 2 moves", OnGuests(|lab| vm::target::moved::ours(lab, 2))),
+    ("guests: target, disk hangs", OnGuests(vm::target::hung::run)),
     ("guests: target, reserved", OnGuests(vm::target::reserved::ours)),
     ("long: target, libiscsi", OnGuests(vm::target::libiscsi::short)),
     ("long: target, two paths, 2 moves", OnGuests(|lab| vm::target::paths::run(lab, 2))),

@@ -3,6 +3,7 @@
 
 pub mod conformance;
 pub mod foreign;
+pub mod hung;
 pub mod libiscsi;
 pub mod many;
 pub mod moved;
