@@ -123,6 +123,7 @@ impl Cluster {
     ) -> Result<T> {
         let begin = Instant::now();
         loop {
+            let asked = Instant::now();
             match condition() {
                 Ok(value) => return Ok(value),
                 Err(error) if begin.elapsed() > bound => {
@@ -131,7 +132,8 @@ impl Cluster {
                         begin.elapsed().as_secs()
                     );
                 }
-                Err(_) => sleep(Duration::from_millis(100)),
+                // An emulated node answers after a second or two of work: without a pause, asking would be its main load.
+                Err(_) => sleep(Duration::from_millis(100).max(asked.elapsed() * 2)),
             }
         }
     }

@@ -74,6 +74,8 @@ pub fn moves(lab: &Guests, count: usize) -> Result<()> {
         writer.wait_for(20)?;
         let asked = Instant::now();
         cluster.admin(&["crm_resource", "--move", "--resource", "pool"])?;
+        // It is told when all is done: asking again and again would take the node's time from the move.
+        cluster.admin(&["crm_resource", "--wait", "--timeout=50"])?;
         let next = cluster.wait_moved("pool", &holder)?;
         longest = longest.max(asked.elapsed().as_secs_f64());
         cluster.admin(&["crm_resource", "--clear", "--resource", "pool"])?;
