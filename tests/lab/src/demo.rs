@@ -57,7 +57,8 @@ pub fn show(cluster: &Cluster, agent: &str) -> Result<()> {
         .wait_for("the fenced node", RECOVER, || cluster.all_online())
         .map(|_| room::now() - cut);
 
-    let mut events = timeline::of_loss(cluster, &holder, "vip", cut)?;
+    let logs = timeline::logs(cluster, Some(&holder))?;
+    let mut events = timeline::of_loss(&logs, &holder, "vip", cut)?;
     events.push(Event::new(
         0.0,
         "demo",

@@ -10,6 +10,41 @@ use crate::layout::STATE;
 /// What happened in the same tick of the logs' clock may be written a little earlier.
 const SLACK: f64 = 0.01;
 
+/// Whose log it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Daemon {
+    /// corosync.log
+    Corosync,
+    /// pacemaker.log
+    Pacemaker,
+}
+
+impl Daemon {
+    fn name(self) -> &'static str {
+        match self {
+            Daemon::Corosync => "corosync",
+            Daemon::Pacemaker => "pacemaker",
+        }
+    }
+}
+
+/// A node's name, whose log it is, and its text.
+pub type Log = (String, Daemon, String);
+
+/// The logs of all nodes but `lost`, which may not be able to tell them.
+pub fn logs(cluster: &Cluster, lost: Option<&str>) -> Result<Vec<Log>> {
+    let mut logs = Vec::new();
+    for node in &cluster.nodes {
+        if Some(node.as_str()) == lost {
+            continue;
+        }
+        for daemon in [Daemon::Corosync, Daemon::Pacemaker] {
+            logs.push((node.clone(), daemon, cluster.log(node, daemon.name())?));
+        }
+    }
+    Ok(logs)
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -32,8 +67,9 @@ impl Event {
     }
 }
 
-/// What the survivors and the machine room wrote down about the loss of `lost`, from `begin` (seconds since 1970) on.
-pub fn of_loss(cluster: &Cluster, lost: &str, resource: &str, begin: f64) -> Result<Vec<Event>> {
+/// What the survivors (`logs`) and the machine room wrote down about the loss of `lost`, from `begin` (seconds since
+/// 1970) on.
+pub fn of_loss(logs: &[Log], lost: &str, resource: &str, begin: f64) -> Result<Vec<Event>> {
     let mut events = Vec::new();
     let log = fs::read_to_string(format!("{STATE}/room.log"))
         .context("reading the machine room's log")?;
@@ -45,13 +81,10 @@ pub fn of_loss(cluster: &Cluster, lost: &str, resource: &str, begin: f64) -> Res
             events.push(Event::new(time - begin, "power", what));
         }
     }
-    for node in cluster.nodes.iter().filter(|node| *node != lost) {
-        for who in ["corosync", "pacemaker"] {
-            for line in cluster.log(node, who)?.lines() {
-                if let (Some(at), Some(what)) = (since(line, begin), explain(line, lost, resource))
-                {
-                    events.push(Event::new(at, who, what));
-                }
+    for (_, daemon, log) in logs {
+        for line in log.lines() {
+            if let (Some(at), Some(what)) = (since(line, begin), explain(line, lost, resource)) {
+                events.push(Event::new(at, daemon.name(), what));
             }
         }
     }
