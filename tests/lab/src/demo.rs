@@ -1,11 +1,17 @@
 //! `cargo lab demo`: a power loss, what Pacemaker did about it, and what a client saw of it.
 
+use std::fs;
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::agents::root;
 use crate::client::{Answer, Asking, silence};
 use crate::cluster::{Cluster, RECOVER};
 use crate::layout::FLOATING;
 use crate::progress::{more, plain, say};
+use crate::timeline::shares::Shares;
+use crate::timeline::spans::{Kind, Lane, Span};
 use crate::timeline::{self, Event};
 use crate::{build_agents, evidence, how_to_play, packages, room};
 
@@ -71,7 +77,8 @@ pub fn show(cluster: &Cluster, agent: &str) -> Result<()> {
             format!("{holder} is back in the cluster"),
         ));
     }
-    let mut outages = Vec::new();
+    let mut spans = timeline::spans::of_failover(&logs, Some(&holder), cut);
+    let mut gaps = Vec::new();
     for (what, asking) in [("ping", &ping), ("fetch", &fetch)] {
         let (last, first) = silence(&asking.answers(), cut)
             .with_context(|| format!("{what}: no answer came back"))?;
@@ -85,14 +92,21 @@ pub fn show(cluster: &Cluster, agent: &str) -> Result<()> {
             "client",
             format!("first answer to {what} again{}", from(&first)),
         ));
-        outages.push(format!("{what} {:.1} s", first.0 - last.0));
+        gaps.push((what, (last.0 - cut, first.0 - cut)));
     }
     drop((ping, fetch));
     tell(events);
-    plain(format_args!(
-        "\nOutage seen by the client: {}.",
-        outages.join(", ")
-    ));
+    plain("\nOutage seen by the client:");
+    for (what, gap) in &gaps {
+        plain(format_args!(
+            "{what} {:.1} s: {}",
+            gap.1 - gap.0,
+            Shares::of(&spans, *gap)
+        ));
+    }
+    spans.extend(gaps.into_iter().map(|(what, gap)| silent(what, gap)));
+    let drawn = draw(&holder, spans)?;
+    plain(format_args!("Drawn in {}.", drawn.display()));
     plain(format_args!("{FLOATING} came back on {new}."));
     if let Err(error) = back {
         plain(format_args!(
@@ -100,6 +114,36 @@ pub fn show(cluster: &Cluster, agent: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// A client's gap, to be drawn.
+fn silent(what: &str, (begin, end): (f64, f64)) -> Span {
+    Span {
+        lane: Lane::Client {
+            name: what.to_owned(),
+        },
+        label: format!("no answer for {:.1} s", end - begin),
+        begin,
+        end,
+    }
+}
+
+/// Draws the failover up to a second after the client's last gap; where the drawing is.
+fn draw(lost: &str, mut spans: Vec<Span>) -> Result<PathBuf> {
+    let gaps = spans.iter().filter(|span| span.kind() == Kind::Client);
+    let back = gaps.map(|gap| gap.end).fold(0.0, f64::max);
+    spans.retain(|span| span.begin <= back + 1.0);
+    let marks = [
+        (0.0, format!("power of {lost} cut")),
+        (back, "all answers again".to_owned()),
+    ];
+    let title = format!("Power loss of {lost}, which held {FLOATING}");
+
+    let path = root().join("target/lab/demo.svg");
+    fs::create_dir_all(root().join("target/lab"))
+        .and_then(|()| fs::write(&path, timeline::svg::draw(&title, &spans, &marks)))
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
 }
 
 fn from(answer: &Answer) -> String {

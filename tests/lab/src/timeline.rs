@@ -1,4 +1,14 @@
 //! What happened when: read from the logs of Corosync, Pacemaker and the machine room.
+//!
+//! As [`Event`]s, sentences about one resource; as [`spans::Span`]s, all that took time, to be divided ([`shares`]) and
+//! drawn ([`svg`]).
+
+mod actions;
+mod rows;
+mod shapes;
+pub mod shares;
+pub mod spans;
+pub mod svg;
 
 use std::fs;
 
