@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod acks;
+pub mod addresses;
 mod collector;
 pub mod record;
 mod ring;
