@@ -1,7 +1,7 @@
 //! Keeps the log of what writers say was durable, outside of all guests.
 //!
-//! A writer sends lines and waits after each for `ok`, which it gets once the line is in the log. So at any moment the
-//! log lacks at most the one record that is being written: the log is the truth.
+//! A writer sends lines and waits after each for `ok TIME`, which it gets once the line is in the log: that has the same
+//! time. So at any moment the log lacks at most the one record that is being written: the log is the truth.
 //!
 //! A line of the log is the time of arrival (seconds since 1970), the number of the connection, and what was said:
 //!
@@ -22,6 +22,8 @@
 //! slot, where it had something else, just before it would have written over it. `bye` has the next number, and whether
 //! that record may be on disk (`pending`: it was tried, without success) or not (`clean`); an `end` without `bye` is a
 //! writer that was killed or cut off.
+//!
+//! A watch, which has a collector of its own, speaks the same way; what it says is told in [`crate::sight`].
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -163,18 +165,18 @@ fn serve(shared: &Shared, number: u64, stream: &TcpStream) -> Result<()> {
         if !greeted {
             return Ok(());
         }
-        shared.note(number, line)?;
-        (&*stream).write_all(b"ok\n")?;
+        let time = shared.note(number, line)?;
+        (&*stream).write_all(format!("ok {time:.6}\n").as_bytes())?;
     }
 }
 
 impl Shared {
-    /// Appends a line, as one write.
-    fn note(&self, number: u64, text: &str) -> Result<()> {
+    /// Appends a line, as one write; its time.
+    fn note(&self, number: u64, text: &str) -> Result<f64> {
         // The clock is read under the lock, so that lines are in the order of their times.
         let mut log = lock(&self.log);
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
         log.write_all(format!("{now:.6} {number} {text}\n").as_bytes())?;
-        Ok(())
+        Ok(now)
     }
 }

@@ -4,6 +4,8 @@
 //! all guests a [`Collector`] keeps a log of every record that the guest's kernel called durable. After storage has
 //! been moved, cut and killed, `hastor-guest verify` reads the ring back, and [`verdict`] compares: what was
 //! acknowledged has to be there.
+//!
+//! And a watch that tells which pools and addresses the kernel of a guest has ([`sight`]).
 
 // The rules for agents (all ways to the world lead through one place) do not bind what tests them.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -13,6 +15,7 @@ pub mod addresses;
 mod collector;
 pub mod record;
 mod ring;
+pub mod sight;
 mod verdict;
 
 pub use acks::{Ack, Acks, End, Fault, Gap, Latencies, Session, Writer};

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// How long a collector may take, which does nothing but append a line to a file.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A connection to a collector.
 pub struct Link {
     to: SocketAddr,
@@ -16,19 +13,19 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects.
-    pub fn connect(to: SocketAddr) -> Result<Link> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)
+    /// Connects. `patience`: how long the collector may take to do that, and to keep a line.
+    pub fn connect(to: SocketAddr, patience: Duration) -> Result<Link> {
+        let stream = TcpStream::connect_timeout(&to, patience)
             .with_context(|| format!("there is no collector at {to}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         let stream = BufReader::new(stream);
         Ok(Link { to, stream })
     }
 
-    /// Says a line, and waits until the collector has kept it.
-    pub fn tell(&mut self, line: &str) -> Result<()> {
+    /// Says a line, and waits until the collector has kept it; when that was, seconds since 1970 by the collector's clock.
+    pub fn tell(&mut self, line: &str) -> Result<f64> {
         self.ask(line).with_context(|| {
             let begin: Vec<&str> = line.split(' ').take(2).collect();
             format!(
@@ -39,16 +36,15 @@ impl Link {
         })
     }
 
-    fn ask(&mut self, line: &str) -> Result<()> {
+    fn ask(&mut self, line: &str) -> Result<f64> {
         let line = format!("{}\n", line.replace('\n', " "));
         self.stream.get_mut().write_all(line.as_bytes())?;
         let mut answer = String::new();
         if self.stream.read_line(&mut answer)? == 0 {
             bail!("it closed the connection");
         }
-        if answer != "ok\n" {
-            bail!("it answered {answer:?}");
-        }
-        Ok(())
+        let time = answer.trim_end().strip_prefix("ok ");
+        time.and_then(|time| time.parse().ok())
+            .with_context(|| format!("it answered {answer:?}, expected \"ok\" and a time"))
     }
 }

@@ -9,6 +9,7 @@ mod killed;
 mod link;
 mod stop;
 mod target;
+mod watch;
 mod write;
 
 use std::io::{self, Write};
@@ -41,6 +42,8 @@ enum What {
     Killed(killed::Options),
     /// Keep a device, a directory or a file busy until SIGTERM
     Hold(hold::Options),
+    /// Tell the lab which pools and addresses are in the kernel, now and whenever that changes
+    Watch(watch::Options),
 }
 
 /// A ring of slots for records, on a block device or in a file.
@@ -64,7 +67,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A writer's name, as records and logs have room for it.
+/// A name, as records and logs have room for it.
 fn parse_name(text: &str) -> Result<String, String> {
     match is_name(text) {
         true => Ok(text.into()),
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         What::Conformance(options) => conformance::run(&options),
         What::Killed(options) => killed::run(&options),
         What::Hold(options) => hold::run(&options),
+        What::Watch(options) => watch::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,6 +98,12 @@ fn verify(place: &Place) -> Result<()> {
     let shape = Shape::new(place.slots, place.size);
     let mut target = Target::open(&place.path, shape, target::Access::Read)?;
     say(&target.ring().to_string())
+}
+
+/// Which boot of this machine it is: monotonic times of two boots have nothing to do with each other.
+pub fn boot() -> Result<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    Ok(id.context("reading the boot's id")?.trim().to_owned())
 }
 
 /// Prints text at once. `print!` would panic if nobody listens.

@@ -18,7 +18,10 @@ use nix::time::{ClockId, clock_gettime};
 use crate::link::Link;
 use crate::stop::Stop;
 use crate::target::{Access, Aligned, Shape, Target};
-use crate::{Place, parse_name, say};
+use crate::{Place, boot, parse_name, say};
+
+/// How long a collector may take, which does nothing but append a line to a file.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause after an error.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -53,7 +56,7 @@ pub struct Options {
 /// Writes until it is told to end.
 pub fn run(options: &Options) -> Result<()> {
     let stop = Stop::on_signals()?;
-    let mut link = Link::connect(options.to)?;
+    let mut link = Link::connect(options.to, PATIENCE)?;
     link.tell(&format!(
         "hello {} slots={} size={} boot={} pid={} path={}",
         options.id,
@@ -67,12 +70,6 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     };
     writer.run(Duration::from_millis(options.every))
-}
-
-/// Which boot of this machine the monotonic clock is of.
-fn boot() -> Result<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    Ok(id.context("reading the boot's id")?.trim().to_owned())
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.
@@ -191,7 +188,9 @@ impl<'a> Writer<'a> {
             self.stop.sleep(every.saturating_sub(took));
         }
         let how = if pending { "pending" } else { "clean" };
-        self.link.tell(&format!("bye {} {how}", self.next))
+        self.link
+            .tell(&format!("bye {} {how}", self.next))
+            .map(drop)
     }
 
     /// Makes a record durable; how many tries it took, or None if told to end before it worked.
