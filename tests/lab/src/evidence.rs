@@ -28,7 +28,7 @@ fn copy(cluster: &Cluster, folder: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     fs::copy(format!("{STATE}/room.log"), folder.join("room.log"))?;
-    // What writers in guests were promised.
+    // What writers in guests were promised, and what heads told of their pools and addresses.
     for entry in fs::read_dir(format!("{STATE}/acks"))
         .into_iter()
         .flatten()

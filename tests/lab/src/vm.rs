@@ -12,6 +12,7 @@ pub mod faults;
 mod guests;
 pub mod large;
 mod machine;
+mod observer;
 mod parcel;
 pub mod plan;
 pub mod pools;

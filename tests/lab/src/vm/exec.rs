@@ -11,7 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 
 use super::agent::Agent;
@@ -86,6 +86,18 @@ pub fn enter_network() -> Result<()> {
         .with_context(|| format!("no lab is running (no machine room in {STATE})"))?;
     let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).context("entering the lab's network")
+}
+
+/// A socket that listens in the lab's network. Sockets stay in the network where they were made, and so can be handed to
+/// threads of another one.
+pub fn listener() -> Result<TcpListener> {
+    let thread = thread::spawn(|| -> Result<TcpListener> {
+        enter_network()?;
+        TcpListener::bind((MANAGEMENT, 0)).context("listening in the lab's network")
+    });
+    thread
+        .join()
+        .map_err(|_| anyhow!("the thread that listens has panicked"))?
 }
 
 /// `lab vm-exec NAME -- WORDS`: runs a command in a guest to its end; its exit code.

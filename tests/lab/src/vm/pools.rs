@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::exec;
 use super::guests::Guests;
+use super::observer::Observer;
 use super::storage::Disk;
 use super::writer::{self, Writer};
 use crate::cib::primitive;
@@ -64,7 +65,7 @@ const PEERS: (&str, &str) = ("heartbeat", "ZFS");
 pub fn moves(lab: &Guests, count: usize) -> Result<()> {
     let cluster = &lab.cluster;
     make_pool(lab)?;
-    let watch = Watch::start(lab)?;
+    let observer = Observer::start(lab, &["tank"], &[])?;
     cluster.load(&with_pool(cluster, OURS))?;
     let mut holder = cluster.wait_started("pool")?;
     let begin = Instant::now();
@@ -95,7 +96,7 @@ pub fn moves(lab: &Guests, count: usize) -> Result<()> {
         }
     }
     lab.settled()?;
-    watch.check()?;
+    observer.check_on("tank", &holder)?;
     check_history(cluster, &holder)?;
     more(format_args!(
         "{count} moves in {:.0} s, the longest {longest:.1} s; {records} acknowledged records, all there",
@@ -108,6 +109,7 @@ pub fn moves(lab: &Guests, count: usize) -> Result<()> {
 pub fn power_losses(lab: &Guests, count: usize) -> Result<()> {
     let cluster = &lab.cluster;
     make_pool(lab)?;
+    let observer = Observer::start(lab, &["tank"], &[])?;
     cluster.load(&with_pool(cluster, OURS))?;
     let mut holder = cluster.wait_started("pool")?;
     let mut records = 0;
@@ -133,6 +135,7 @@ pub fn power_losses(lab: &Guests, count: usize) -> Result<()> {
         ));
         holder = next;
     }
+    observer.check_on("tank", &holder)?;
     more(format_args!(
         "{count} power losses, {records} acknowledged records, all there"
     ));
@@ -430,75 +433,6 @@ fn act(node: &str, action: &str, params: &[&str]) -> Result<String> {
     words.extend([AGENT.to_owned(), action.to_owned()]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     exec::output(node, &words, b"").with_context(|| format!("{node}: {action}"))
-}
-
-/// Every head notes when it has the pool in its kernel, ten times a second, and starts no process for that.
-pub(super) struct Watch<'a> {
-    lab: &'a Guests,
-}
-
-const NOTES: &str = "/run/pool-watch";
-
-impl<'a> Watch<'a> {
-    pub(super) fn start(lab: &'a Guests) -> Result<Watch<'a>> {
-        let script = format!(
-            r#"exec >{NOTES} 2>&1 </dev/null
-(
-	exec 9<> <(:)
-	was=out
-	while :; do
-		is=out
-		[ -d /proc/spl/kstat/zfs/tank ] && is=in
-		[ $is = $was ] || echo "$EPOCHREALTIME $is"
-		was=$is
-		read -t 0.1 -u 9 || :
-	done
-) &"#
-        );
-        for head in lab.plan.heads() {
-            lab.cluster.output(&head, &["bash", "-c", &script])?;
-        }
-        Ok(Watch { lab })
-    }
-
-    /// Was it in two kernels at once?
-    pub(super) fn check(self) -> Result<()> {
-        let mut stays: Vec<(f64, f64, String)> = Vec::new();
-        for head in self.lab.plan.heads() {
-            let text = super::read(&head, NOTES)?;
-            let mut since = None;
-            for line in text.lines() {
-                let (when, what) = line
-                    .split_once(' ')
-                    .with_context(|| format!("{head}: {line}"))?;
-                let when: f64 = when.parse().with_context(|| format!("{head}: {line}"))?;
-                match (what, since.take()) {
-                    ("in", None) => since = Some(when),
-                    ("out", Some(begin)) => stays.push((begin, when, head.clone())),
-                    _ => anyhow::bail!("{head}: {line} does not fit to what came before"),
-                }
-            }
-            stays.extend(since.map(|begin| (begin, f64::MAX, head.clone())));
-        }
-        ensure!(
-            stays.len() > 1,
-            "the pool was seen {} times only",
-            stays.len()
-        );
-        stays.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for pair in stays.windows(2) {
-            let ((_, end, first), (begin, _, second)) = (&pair[0], &pair[1]);
-            ensure!(
-                begin > end,
-                "the pool was on {first} until {end:.2} and on {second} since {begin:.2}"
-            );
-        }
-        more(format_args!(
-            "the pool was in one kernel at a time, {} stays",
-            stays.len()
-        ));
-        Ok(())
-    }
 }
 
 /// The pool's own history: it was imported by a host only after the one before had exported it.

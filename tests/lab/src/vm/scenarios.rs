@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::exec;
 use super::guests::Guests;
+use super::observer::Observer;
 use super::plan::Network;
 use super::writer::{self, Writer};
 use crate::cluster::{Cluster, RECOVER};
@@ -14,20 +15,23 @@ use crate::room::now;
 /// A head loses its power while it holds a floating address: its BMC is asked, the address moves, the head boots and
 /// comes back.
 pub fn power_loss(lab: &Guests) -> Result<()> {
-    let cluster = &lab.cluster;
-    crate::scenarios::power_loss(cluster)?;
-    lab.wait_rejoined()
+    let observer = Observer::start(lab, &[], &[FLOATING])?;
+    crate::scenarios::power_loss(&lab.cluster)?;
+    lab.wait_rejoined()?;
+    observer.check()
 }
 
 /// A head stands still: it is fenced for real, by its BMC, and never goes on from where it was.
 pub fn frozen(lab: &Guests) -> Result<()> {
     let cluster = &lab.cluster;
+    let observer = Observer::start(lab, &[], &[FLOATING])?;
     let holder = start_address(cluster)?;
     let since = lab.freeze(&holder)?;
     cluster.wait_fenced(&holder, since)?;
     let new = cluster.wait_moved("vip", &holder)?;
     cluster.wait_reachable(FLOATING, &new)?;
-    lab.wait_rejoined()
+    lab.wait_rejoined()?;
+    observer.check_on(FLOATING, &new)
 }
 
 /// A start of the address is killed in the middle: Pacemaker sees a failure, and brings it up elsewhere.

@@ -4,7 +4,8 @@
 use anyhow::{Context, Result};
 
 use super::guests::Guests;
-use super::pools::{self, Watch};
+use super::observer::Observer;
+use super::pools;
 use super::storage::{Disk, wait_for_paths};
 use super::writer::Writer;
 use crate::cib::primitive;
@@ -29,15 +30,14 @@ const MONITOR: (&str, &str) = ("30s", "90s");
 pub fn ours(lab: &Guests) -> Result<()> {
     pools::give_hostids(lab)?;
     make_pool(lab)?;
-    let watch = Watch::start(lab)?;
+    let observer = Observer::start(lab, &["tank"], &[FLOATING])?;
     let pool = primitive("pool", "hastor", "zfs-pool", &[("pool", "tank")], MONITOR);
     let mut served = Served::begin(lab, &pool)?;
     served.move_away()?;
     served.move_away()?;
-    // Before the loss, which takes the notes of the head along.
-    watch.check()?;
     pools::check_history(&lab.cluster, &served.holder)?;
-    served.lose_head()
+    served.lose_head()?;
+    observer.check()
 }
 
 /// The peers' agent has the pool: moved, then lost with its head.

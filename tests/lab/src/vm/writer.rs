@@ -1,17 +1,16 @@
 //! The verifying writer, as a test sees it: it writes in a guest, and what is durable is written down outside of all guests.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab_guest::{Acks, Collector, Report, Ring, verdict};
 
 use super::exec;
 use crate::control;
-use crate::layout::{MANAGEMENT, STATE};
+use crate::layout::STATE;
 
 /// Where the program of the guests lies in them.
 pub const PROGRAM: &str = "/usr/local/lib/hastor-lab/hastor-guest";
@@ -43,7 +42,7 @@ impl Writer {
         if let Some(directory) = log.parent() {
             fs::create_dir_all(directory)?;
         }
-        let collector = Collector::listen(listener()?, &log)?;
+        let collector = Collector::listen(exec::listener()?, &log)?;
         let (to, slots) = (collector.address().to_string(), SLOTS.to_string());
         let mut command = control::command_in(
             guest,
@@ -138,16 +137,4 @@ pub fn verify(guest: &str, path: &str, acks: &Acks) -> Result<Report> {
     let words = [PROGRAM, "verify", "--path", path, "--slots", &slots];
     let text = exec::output(guest, &words, b"")?;
     Ok(verdict(acks, &Ring::parse(&text)?))
-}
-
-/// A socket that listens in the lab's network. Sockets stay in the network where they were made, and so can be handed to
-/// threads of another one.
-fn listener() -> Result<TcpListener> {
-    let thread = std::thread::spawn(|| -> Result<TcpListener> {
-        exec::enter_network()?;
-        TcpListener::bind((MANAGEMENT, 0)).context("listening for acknowledgements")
-    });
-    thread
-        .join()
-        .map_err(|_| anyhow!("the thread that listens has panicked"))?
 }
