@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::agents::root;
 use crate::layout::{self, CLIENT, INSIDE, MARK, MOST_NODES, PATH, SHARE, STATE};
 use crate::vm::room::Setup;
 use crate::vm::{self, exec};
@@ -138,10 +139,11 @@ fn open_room(words: &[&str]) -> Result<Leash> {
     Ok(Leash { room })
 }
 
-/// Copies what the nodes need to see: this program, the agents, the fence agent.
-fn fill_share(agents: &[PathBuf]) -> Result<()> {
+/// Copies what the nodes need to see: this program, the agents and their grammar, and what lies in /usr/sbin.
+fn fill_share(built: &[PathBuf]) -> Result<()> {
     let share = Path::new(SHARE);
-    for directory in ["bin", "ocf/hastor", "sbin"] {
+    let (agents, grammars) = ("ocf/resource.d/hastor", "ocf/lib/hastor");
+    for directory in ["bin", "sbin", agents, grammars] {
         fs::create_dir_all(share.join(directory))?;
     }
     // A copy: the original may be built anew while the lab runs.
@@ -150,15 +152,21 @@ fn fill_share(agents: &[PathBuf]) -> Result<()> {
         format!("{INSIDE}/bin/lab"),
         share.join("sbin/fence_hastor_lab"),
     )?;
-    for agent in agents {
-        let name = agent
+    let grammar = "ra-api-1.1.dtd";
+    let from = root().join("crates/ocf").join(grammar);
+    fs::copy(&from, share.join(grammars).join(grammar))
+        .with_context(|| format!("copying {}", from.display()))?;
+    for program in built {
+        let name = program
             .file_name()
-            .with_context(|| format!("agent {} has no name", agent.display()))?;
-        let fence = name.to_string_lossy().starts_with("fence_");
+            .with_context(|| format!("{} has no name", program.display()))?;
+        let for_sbin = program
+            .parent()
+            .is_some_and(|place| place.ends_with("sbin"));
         let place = share
-            .join(if fence { "sbin" } else { "ocf/hastor" })
+            .join(if for_sbin { "sbin" } else { agents })
             .join(name);
-        fs::copy(agent, place).with_context(|| format!("copying agent {}", agent.display()))?;
+        fs::copy(program, place).with_context(|| format!("copying {}", program.display()))?;
     }
     Ok(())
 }

@@ -83,7 +83,7 @@ fn mounts(name: &str) -> Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .context("private mounts")?;
     // Two lower layers and no upper: our files beside the machine's, and nothing can be written.
-    for (layer, target) in [("ocf", "/usr/lib/ocf/resource.d"), ("sbin", "/usr/sbin")] {
+    for (layer, target) in [("ocf", "/usr/lib/ocf"), ("sbin", "/usr/sbin")] {
         let options = format!("lowerdir={SHARE}/{layer}:{target}");
         mount(
             Some("overlay"),

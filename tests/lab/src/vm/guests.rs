@@ -105,6 +105,13 @@ impl Guests {
             "failed actions: {}",
             failures.join("; ")
         );
+        // What Pacemaker cannot make sense of, such as metadata, it survives, and says so only here.
+        for head in self.plan.heads() {
+            let log = "/var/log/pacemaker/pacemaker.log";
+            let find = format!("grep -m 1 'Triggered fatal assertion' {log} || true");
+            let found = self.cluster.output(&head, &["sh", "-c", &find])?;
+            ensure!(found.is_empty(), "{head}: {}", found.trim());
+        }
         Ok(())
     }
 }
