@@ -15,6 +15,21 @@ use crate::agents::{build_guest, root};
 /// Where the lab's own programs are in a guest.
 const HOME: &str = "usr/local/lib/hastor-lab";
 
+/// Unpacks the archive beside its places, on the same file system, and renames file by file.
+const UNPACK: &str = r#"set -e
+new=/var/lib/hastor-lab-new
+rm -rf $new
+mkdir $new
+cd $new
+tar -x -f -
+find . ! -type d | while read -r file; do
+	[ -d "/${file%/*}" ] || mkdir -p "/${file%/*}"
+	mv -f "$file" "/$file"
+done
+cd /
+rm -rf $new
+sync"#;
+
 /// A directory to be unpacked over the root of every guest.
 pub struct Parcel {
     archive: Vec<u8>,
@@ -52,10 +67,11 @@ impl Parcel {
         })
     }
 
-    /// Unpacks it in all guests at once, and has the heads answer their names.
+    /// Unpacks it in all guests at once, and has the heads answer their names. What is in use is replaced at once, as
+    /// packaging/install does it: nobody meets half an agent.
     pub fn deliver(&self, guests: &[Guest]) -> Result<()> {
         each(guests, |guest| {
-            let mut script = "tar -x -C / -f - && sync".to_owned();
+            let mut script = UNPACK.to_owned();
             if guest.role == Role::Head {
                 script += " && systemctl start hastor-lab-serve";
             }
