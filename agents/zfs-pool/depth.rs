@@ -11,6 +11,10 @@ use crate::reservation;
 
 /// How often is looked whether a transaction group is done.
 const PACE: Duration = Duration::from_millis(100);
+/// A transaction group that was done so recently is proof enough. Of idle pools most are: one is written every
+/// zfs_txg_timeout seconds, by default 5. So the first monitor, which Pacemaker may want before it starts anything else, seldom
+/// waits.
+const RECENT: Duration = Duration::from_secs(5);
 /// For commands that read what ZFS has counted.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,8 +33,7 @@ pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>>
     Ok(finding)
 }
 
-/// Waits until a transaction group that was not on disk at the beginning is. An idle pool writes one every
-/// zfs_txg_timeout seconds, by default 5.
+/// Unless one has been a moment ago, waits until a transaction group that was not on disk at the beginning is.
 fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
     // None where the module keeps no list.
     let last_done = || -> Result<Option<u64>> {
@@ -41,6 +44,9 @@ fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
     let Some(begun) = last_done()? else {
         return Ok(Some("the module's parameter zfs_txg_history is 0, so it cannot be seen whether the pool still writes".into()));
     };
+    if recently(pool, node)? {
+        return Ok(None);
+    }
     let started = node.now();
     loop {
         match last_done()? {
@@ -63,6 +69,17 @@ fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
         }
         node.sleep(PACE);
     }
+}
+
+/// Whether a transaction group was done a moment ago.
+fn recently(pool: &ZfsPool, node: &Node) -> Result<bool> {
+    let txgs = zfs::txgs(node, &pool.pool)?;
+    let last = txgs.iter().filter_map(|txg| txg.done).max();
+    // After the list: what is in it has happened before.
+    let (Some(last), Some(now)) = (last, zfs::clock(node)?) else {
+        return Ok(false);
+    };
+    Ok(Duration::from_nanos(now.saturating_sub(last)) < RECENT)
 }
 
 /// Errors and slow disks, as ZFS has counted them.

@@ -2,6 +2,8 @@
 
 mod machine;
 
+use std::time::Duration;
+
 use host::testing::{Reply, Script};
 use ocf::testing::{act, conformance};
 use ocf::{Exit, Outcome};
@@ -373,4 +375,28 @@ fn a_pool_on_files_is_found_where_it_is_said_to_be() {
         commands(&script, "zpool import")[0].contains("-d /srv/disk0 -d /srv/disk1 -d /srv/disk2")
     );
     ok(&script, "monitor", &params);
+}
+
+#[test]
+fn a_deep_monitor_waits_for_a_transaction_group_unless_one_has_just_been() {
+    const TXGS: &str = "/proc/spl/kstat/zfs/tank/txgs";
+    let script = machine();
+    ok(&script, "start", TANK);
+    let deep = |now_ns: u64| {
+        script.write_file(
+            "/proc/spl/kstat/zfs/fm",
+            &format!("9 1 0x01 5 1360 1 {now_ns}\n"),
+        );
+        let before = script.read_file(TXGS);
+        let mut call =
+            ocf::testing::call("monitor", [("pool".to_owned(), "tank".to_owned())].into());
+        call.level = 10;
+        let outcome = ocf::execute::<ZfsPool>(&call, &script.host(Duration::from_secs(60)));
+        assert_eq!(outcome.exit, Exit::Success, "{outcome:?}");
+        // One is written whenever somebody waits.
+        script.read_file(TXGS) != before
+    };
+    // The last one was done 5 ns after the beginning of that clock.
+    assert!(!deep(4_900_000_000), "waited although one has just been");
+    assert!(deep(5_100_000_000), "did not wait");
 }

@@ -145,6 +145,8 @@ pub struct Txg {
     pub phase: Phase,
     /// How many bytes of it were changed.
     pub dirty: u64,
+    /// When it was committed, if it is: nanoseconds of the clock that [`clock`] reads.
+    pub done: Option<u64>,
 }
 
 /// The last transaction groups of a pool, oldest first; none where the module keeps no list (zfs_txg_history=0).
@@ -155,11 +157,12 @@ pub fn txgs(host: &Host, pool: &str) -> Result<Vec<Txg>> {
     Ok(text.lines().filter_map(txg).collect())
 }
 
-/// `txg birth state ndirty nread ...`
+/// `txg birth state ndirty nread nwritten reads writes otime qtime wtime stime`: birth is a time, the last four say how long
+/// it was in each phase.
 fn txg(line: &str) -> Option<Txg> {
-    let mut words = line.split_whitespace();
-    let number = words.next()?.parse().ok()?;
-    let phase = match words.nth(1)? {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let word = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+    let phase = match *words.get(2)? {
         "O" => Phase::Open,
         "Q" => Phase::Quiescing,
         "W" => Phase::WaitingForSync,
@@ -167,12 +170,24 @@ fn txg(line: &str) -> Option<Txg> {
         "C" => Phase::Committed,
         _ => return None,
     };
-    let dirty = words.next()?.parse().ok()?;
+    let done: Option<u64> = [1, 8, 9, 10, 11].map(word).into_iter().sum();
     Some(Txg {
-        number,
+        number: word(0)?,
         phase,
-        dirty,
+        dirty: word(3)?,
+        done: done.filter(|_| phase == Phase::Committed),
     })
+}
+
+/// The clock of ZFS, in nanoseconds: CLOCK_MONOTONIC_RAW, which drifts from that of the agents. The header of every kstat that
+/// has one ends with the time of this reading; this one is small and always there. None if it is not.
+pub fn clock(host: &Host) -> Result<Option<u64>> {
+    let text = host.read(&format!("{KSTAT}/fm"))?.unwrap_or_default();
+    let header = text.lines().next().unwrap_or_default();
+    Ok(header
+        .split_whitespace()
+        .nth(6)
+        .and_then(|word| word.parse().ok()))
 }
 
 /// An import that is under way.

@@ -32,6 +32,17 @@ fn a_pool_is_known_by_its_statistics() {
             .collect::<Vec<_>>(),
         [(6, Phase::Committed), (7, Phase::Syncing), (8, Phase::Open)]
     );
+    let done = 192268800177 + 439532729 + 16905 + 170283 + 394599588;
+    assert_eq!(
+        txgs.iter().map(|txg| txg.done).collect::<Vec<_>>(),
+        [Some(done), None, None]
+    );
+    assert_eq!(clock(&host).unwrap(), None);
+    script.write_file(
+        "/proc/spl/kstat/zfs/fm",
+        "9 1 0x01 5 1360 47766778018 119830871570\nname type data\nerpt-dropped 4 0\n",
+    );
+    assert_eq!(clock(&host).unwrap(), Some(119830871570));
     assert_eq!(pools(&host).unwrap(), ["tank"]);
     script.remove("/proc/spl/kstat/zfs/tank/state");
     assert_eq!(
