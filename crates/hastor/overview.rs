@@ -155,7 +155,25 @@ impl fmt::Display for Overview {
             let told = format!("{} on {}: {}", failure.action, failure.node, failure.reason);
             (failure.resource.as_str(), told)
         });
-        section(f, "failures", failures.collect())
+        let fencings = status.fencings.iter().map(|it| {
+            let reason = it.reason.as_deref().unwrap_or("no reason given");
+            let told = match (&*it.state, &it.completed) {
+                ("pending", _) => "is being fenced".to_owned(),
+                (_, None) => format!("fencing failed: {reason}"),
+                (_, Some(when)) => format!("fencing failed: {reason} ({when})"),
+            };
+            // It may have come back by itself.
+            let back = status
+                .nodes
+                .iter()
+                .any(|node| node.name == it.node && node.online);
+            let told = match back {
+                true => told,
+                false => told + "; what it had stays down until a fencing succeeds",
+            };
+            (it.node.as_str(), told)
+        });
+        section(f, "failures", failures.chain(fencings).collect())
     }
 }
 

@@ -40,7 +40,9 @@ fn cluster(role: &str) -> Script {
         r#"<r><summary><current_dc name="a" with_quorum="true"/><cluster_options stonith-enabled="true"/></summary>
         <nodes><node name="a" online="true"/></nodes><resources><resource id="x" role="{role}"
         resource_agent="ocf:hastor:lio-target" failed="false">{node}</resource></resources><failures>
-        <failure op_key="x_start_0" node="a" exitstatus="error" exitreason="no device" status="complete"/></failures></r>"#
+        <failure op_key="x_start_0" node="a" exitstatus="error" exitreason="no device" status="complete"/></failures>
+        <fence_history status="0"><fence_event target="b" action="reboot" status="failed" exit-reason="no answer"
+        completed="2026-11-28 10:00:09Z"/></fence_history></r>"#
     );
     script
         .when(
@@ -221,7 +223,8 @@ fn the_screen_says_who_is_logged_in_here() {
         "cluster    quorate, controller a, fencing on\n\
          nodes      a  online\n\
          targets    iqn.2026-01.com.example:x  started on a, logged in: iqn.2026-01.com.example:client\n\
-         failures   x  start on a: error: no device\n"
+         failures   x  start on a: error: no device\n           \
+                    b  fencing failed: no answer (2026-11-28 10:00:09Z); what it had stays down until a fencing succeeds\n"
     );
 }
 

@@ -23,4 +23,4 @@ pub use element::Element;
 pub use scripts::{crm_script, pcs_script};
 pub use simulation::{Simulation, joined};
 pub use stack::Stack;
-pub use status::{Failure, Node, Resource, Status};
+pub use status::{Failure, Fencing, Node, Resource, Status};

@@ -20,6 +20,8 @@ pub struct Status {
     pub resources: Vec<Resource>,
     /// Failed actions that the history has.
     pub failures: Vec<Failure>,
+    /// Fencings that are waited for: of each node the one that goes on, and the last one that ended if it failed.
+    pub fencings: Vec<Fencing>,
 }
 
 /// A node.
@@ -69,6 +71,19 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// A fencing that has not succeeded: nothing of the node is taken over before one has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fencing {
+    /// The node that is to be fenced.
+    pub node: String,
+    /// `failed` or `pending`.
+    pub state: String,
+    /// When it ended, as Pacemaker writes it, if it has.
+    pub completed: Option<String>,
+    /// Why it failed, if Pacemaker knows.
+    pub reason: Option<String>,
+}
+
 impl Status {
     /// Reads the XML.
     ///
@@ -96,6 +111,7 @@ impl Status {
                 .collect(),
             resources: resources.map(|it| resource(it)).collect(),
             failures: failures.map(|it| failure(it)).collect(),
+            fencings: fencings(&all),
         })
     }
 
@@ -216,6 +232,26 @@ fn failure(failure: &Element) -> Failure {
     }
 }
 
+fn fencings(all: &[&Element]) -> Vec<Fencing> {
+    let events = all.iter().filter(|it| it.name == "fence_event");
+    let mut events: Vec<Fencing> = events
+        .map(|event| Fencing {
+            node: event.word("target").to_owned(),
+            state: event.word("status").to_owned(),
+            completed: event.get("completed").map(str::to_owned),
+            reason: event.get("exit-reason").map(str::to_owned),
+        })
+        .collect();
+    // Those of one node together, the newest first; the times are written so that they sort as text.
+    events.sort_by(|a, b| (&a.node, &b.completed).cmp(&(&b.node, &a.completed)));
+    let (pending, mut ended): (Vec<_>, Vec<_>) =
+        events.into_iter().partition(|it| it.state == "pending");
+    ended.dedup_by(|later, first| later.node == first.node);
+    ended.retain(|it| it.state == "failed");
+    ended.extend(pending);
+    ended
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +308,36 @@ mod tests {
                 ("vip-a_b", "monitor", "error: no such NIC"),
                 ("x", "start", "Timed Out: error")
             ]
+        );
+    }
+
+    #[test]
+    fn fencings_that_have_not_succeeded_are_told() {
+        let event = |words: &str| format!("<fence_event action=\"reboot\" {words}/>");
+        let text = [
+            event(r#"target="n2" status="pending""#),
+            event(
+                r#"target="n2" status="failed" completed="2026-11-28 10:00:09Z" exit-reason="no answer""#,
+            ),
+            event(r#"target="n2" status="success" completed="2026-11-28 10:00:01Z""#),
+            event(r#"target="n1" status="failed" completed="2026-11-28 09:00:00Z""#),
+            event(r#"target="n1" status="success" completed="2026-11-28 09:00:05Z""#),
+        ];
+        let text = TEXT.replace(
+            "<failures>",
+            &format!(
+                "<fence_history status=\"0\">{}</fence_history><failures>",
+                text.concat()
+            ),
+        );
+        let fencings = Status::parse(&text).unwrap().fencings;
+        let told: Vec<_> = fencings
+            .iter()
+            .map(|it| (it.node.as_str(), it.state.as_str(), it.reason.as_deref()))
+            .collect();
+        assert_eq!(
+            told,
+            [("n2", "failed", Some("no answer")), ("n2", "pending", None)]
         );
     }
 
