@@ -10,6 +10,7 @@ mod measure;
 mod plot;
 mod results;
 mod schedule;
+mod stack;
 mod stage;
 mod subject;
 mod surroundings;
@@ -38,6 +39,9 @@ pub struct Options {
     /// The fence agent's status instead of the agents
     #[arg(long)]
     fencing: bool,
+    /// The stack zfs-iscsi against the same of the peers' agents, on virtual machines: so many moves and power losses
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    stack: Option<u32>,
 }
 
 /// What the measuring process says, one per line.
@@ -51,6 +55,9 @@ enum Message {
 pub fn run(options: Options) -> Result<()> {
     if options.fencing {
         return fencing::run(options.runs);
+    }
+    if let Some(times) = options.stack {
+        return stack::run(times);
     }
     progress::begin();
     packages::install()?;

@@ -77,6 +77,9 @@ enum What {
         /// Leave the cluster running
         #[arg(long)]
         keep: bool,
+        /// The stack zfs-iscsi instead, on virtual machines: two clients write, and the plug of a head is pulled
+        #[arg(long)]
+        stack: bool,
     },
     /// Run all tests of the project
     Test {
@@ -250,9 +253,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
         _ => packages::check_machine()?,
     }
     match cli.what {
-        What::Demo { keep } => {
+        What::Demo { keep, stack: false } => {
             let _turn = begin()?;
             demo::run(&cli.agent, keep)?;
+        }
+        What::Demo { keep, stack: true } => {
+            let _turn = begin()?;
+            vm::show(keep)?;
         }
         What::Test { list: true, .. } | What::Hidden(_) => {}
         What::Test { only, times, .. } => {

@@ -12,6 +12,7 @@ use crate::layout::{FLOATING, FLOATING6};
 use crate::progress::{self, plain};
 use crate::sampler::Sampler;
 use crate::suite::Suite;
+use crate::vm::zfs_iscsi::scenarios as zfs_iscsi;
 use crate::vm::{self, Guests};
 use crate::{evidence, fencing, interrupt, scenarios};
 
@@ -84,6 +85,10 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: target, conformance", OnGuests(vm::target::conformance::some)),
     ("guests: target, foreign", OnGuests(vm::target::foreign::run)),
     ("guests: target, refused", OnGuests(vm::target::refused::run)),
+    ("long: zfs-iscsi, moved and lost", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::MOVED_AND_LOST))),
+    ("long: zfs-iscsi, heads", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::HEADS))),
+    ("long: zfs-iscsi, networks", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::NETWORKS))),
+    ("long: zfs-iscsi, programs", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::PROGRAMS))),
     ("long: target, many LUNs", OnGuests(vm::target::many::run)),
     ("long: target, 2 moves", OnGuests(|lab| vm::target::moved::ours(lab, 2))),
     ("guests: target, disk hangs", OnGuests(vm::target::hung::run)),

@@ -15,15 +15,9 @@ use nix::unistd::Pid;
 use crate::cluster::Cluster;
 use crate::control::Turn;
 use crate::layout::{self, FLOATING};
-use crate::vm::{self, Guests, Parcel, Plan};
+use crate::vm::plan::USUAL;
+use crate::vm::{self, Guests, Parcel};
 use crate::{agents, control, packages, processes};
-
-/// The guests of all scenarios: one snapshot has to be made, and not two.
-const GUESTS: Plan = Plan {
-    heads: 2,
-    clients: 1,
-    shelf: true,
-};
 
 /// Shared by all steps.
 pub struct Suite {
@@ -132,7 +126,7 @@ impl Suite {
             "there are no guests: see the first step that needed them"
         );
         self.no_guests = true;
-        vm::prepare(&GUESTS)?;
+        vm::prepare(&USUAL)?;
         self.no_guests = false;
         Ok(())
     }
@@ -165,7 +159,7 @@ impl Suite {
             self.parcel = Some(Parcel::pack(!built.is_empty())?);
         }
         let parcel = self.parcel.as_ref().context("no parcel")?;
-        Guests::up(&GUESTS, parcel)
+        Guests::up(&USUAL, parcel)
     }
 
     /// A cluster of this many nodes for one step, after that of the others is gone.
@@ -228,7 +222,7 @@ const END: Duration = Duration::from_secs(120);
 /// Starts `cargo lab vm up`, sends it SIGINT when it says something, and waits for its end.
 fn interrupt_at(moment: &str) -> Result<()> {
     let mut child = Command::new("/proc/self/exe")
-        .args(["vm", "up", "--shelf"])
+        .args(["vm", "up", "--clients", "2", "--shelf"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

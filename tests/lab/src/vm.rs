@@ -25,6 +25,7 @@ mod snapshot;
 pub mod storage;
 pub mod target;
 pub mod writer;
+pub mod zfs_iscsi;
 
 use std::fs;
 use std::io::Write;
@@ -43,7 +44,7 @@ use room::Setup;
 use crate::cluster::Cluster;
 use crate::layout::CLIENT;
 use crate::progress::{more, plain, say};
-use crate::{build_agents, control, demo, evidence, image, layout};
+use crate::{agents, build_agents, control, evidence, image, layout, packages};
 
 /// What can be done with guests.
 #[derive(Subcommand)]
@@ -196,12 +197,6 @@ pub enum Command {
         /// How long
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: u64,
-    },
-    /// Show a failover between guests, fenced by their BMCs
-    Demo {
-        /// Leave the cluster running
-        #[arg(long)]
-        keep: bool,
     },
 }
 
@@ -370,7 +365,6 @@ pub fn run_directory() -> Result<PathBuf> {
 pub fn run(command: Command, agent: &str) -> Result<ExitCode> {
     match command {
         Command::Up { plan } => up(&plan, agent)?,
-        Command::Demo { keep } => show(keep, agent)?,
         Command::Down => plain(if control::down_in_turn()? {
             "removed"
         } else {
@@ -450,23 +444,18 @@ fn how_to_play(plan: &Plan) {
     }
 }
 
-/// The demo of the floating address, on guests.
-fn show(keep: bool, agent: &str) -> Result<()> {
-    let _turn = crate::begin()?;
-    let built = build_agents(agent)?;
-    let plan = Plan {
-        heads: 2,
-        clients: 1,
-        shelf: false,
-    };
-    let guests = Guests::up(&plan, &Parcel::pack(!built.is_empty())?)?;
-    demo::show(&guests.cluster, agent).map_err(|error| {
-        anyhow::anyhow!("{error:#}\n{}", evidence::keep(&guests.cluster, "vm demo"))
+/// The demo of the stack.
+pub fn show(keep: bool) -> Result<()> {
+    packages::install()?;
+    agents::build()?;
+    let guests = Guests::up(&plan::USUAL, &Parcel::pack(true)?)?;
+    zfs_iscsi::demo::show(&guests).map_err(|error| {
+        anyhow::anyhow!("{error:#}\n{}", evidence::keep(&guests.cluster, "demo"))
     })?;
     if keep {
         guests.release()?;
-        plain("\nThe guests keep running:");
-        how_to_play(&plan);
+        plain("\nThe guests keep running, and the stack with them:");
+        how_to_play(&plan::USUAL);
     }
     Ok(())
 }

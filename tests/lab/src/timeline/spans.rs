@@ -1,5 +1,7 @@
 //! What happened from when to when: a failover as spans, read from the logs of Corosync and Pacemaker.
 
+use std::fmt;
+
 use super::actions::actions;
 use super::{Daemon, Log, since};
 
@@ -35,6 +37,17 @@ pub enum Lane {
         /// How it asked.
         name: String,
     },
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Lane::Detection => "corosync",
+            Lane::Fencing => "fencing",
+            Lane::Pacemaker => "pacemaker",
+            Lane::Action { node: name } | Lane::Client { name } => name,
+        })
+    }
 }
 
 /// What kind of work a span is.

@@ -19,6 +19,13 @@ pub struct Plan {
     pub shelf: bool,
 }
 
+/// The guests of demo and tests: one snapshot has to be made, and not several.
+pub const USUAL: Plan = Plan {
+    heads: 2,
+    clients: 2,
+    shelf: true,
+};
+
 /// What a guest is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -37,7 +44,7 @@ pub enum Network {
     Cluster,
     /// The clients' network: lan0, 192.0.2.0/24 and 2001:db8::/64
     Client,
-    /// The network of replication and of the shelf: repl0, 10.77.3.0/24
+    /// The network of replication, of the shelf, and the second one of clients: repl0, 10.77.3.0/24
     Replication,
     /// The network of the lab itself and of the BMCs: mgmt0, 10.77.4.0/24
     Management,
@@ -127,7 +134,8 @@ impl Guest {
     pub fn networks(&self) -> &'static [Network] {
         match self.role {
             Role::Head => &NETWORKS,
-            Role::Client => &[Network::Client, Network::Management],
+            // Two ways to the heads, as storage clients have them.
+            Role::Client => &[Network::Client, Network::Replication, Network::Management],
             Role::Shelf => &[Network::Replication, Network::Management],
         }
     }

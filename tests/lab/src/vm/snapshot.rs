@@ -95,7 +95,11 @@ fn key(plan: &Plan) -> Result<String> {
         bridge_mac(Network::Management),
     ];
     for guest in plan.guests()? {
-        parts.push(format!("{guest:?} {}", guest.memory()));
+        parts.push(format!(
+            "{guest:?} {} {:?}",
+            guest.memory(),
+            guest.networks()
+        ));
     }
     Ok(recipe::hash_of(&parts))
 }

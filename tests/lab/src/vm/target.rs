@@ -288,7 +288,7 @@ fn longest_gap(acks: &Acks, since: f64) -> Result<f64> {
 }
 
 /// Wants that the writer was told of no error.
-fn no_errors(acks: &Acks) -> Result<()> {
+pub(super) fn no_errors(acks: &Acks) -> Result<()> {
     let mut faults = acks.writers.values().flat_map(|writer| writer.faults());
     if let Some(fault) = faults.next() {
         let (stage, seq, text) = (&fault.stage, fault.seq, &fault.text);

@@ -36,18 +36,26 @@ pub fn log_of(name: &str) -> PathBuf {
 }
 
 impl Writer {
-    /// Starts to write to a device or a file of a guest, and waits for the first acknowledgement.
+    /// Starts to write to a device or a file of a guest, as fast as that can, and waits for the first acknowledgement.
     pub fn start(guest: &str, path: &str, name: &str) -> Result<Writer> {
+        Writer::start_every(Duration::ZERO, guest, path, name)
+    }
+
+    /// The same, with a record so often: where a client's wait is measured, which an emulated machine that is busy with
+    /// writing would make longer.
+    pub fn start_every(every: Duration, guest: &str, path: &str, name: &str) -> Result<Writer> {
         let log = log_of(name);
         if let Some(directory) = log.parent() {
             fs::create_dir_all(directory)?;
         }
         let collector = Collector::listen(exec::listener()?, &log)?;
         let (to, slots) = (collector.address().to_string(), SLOTS.to_string());
+        let every = every.as_millis().to_string();
         let mut command = control::command_in(
             guest,
             &[
                 PROGRAM, "write", "--path", path, "--slots", &slots, "--id", name, "--to", &to,
+                "--every", &every,
             ],
         )?;
         let output = fs::File::create(log.with_extension("out"))?;
