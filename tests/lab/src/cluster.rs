@@ -22,6 +22,10 @@ use crate::{evidence, kernel, service};
 /// Ten times what forming a cluster of three takes on two busy cores.
 const JOIN: Duration = Duration::from_secs(150);
 
+/// Between two questions.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+
 /// Bound for anything that may include fencing; ten times what was seen.
 pub const RECOVER: Duration = Duration::from_secs(120);
 
@@ -133,7 +137,7 @@ impl Cluster {
                     );
                 }
                 // An emulated node answers after a second or two of work: without a pause, asking would be its main load.
-                Err(_) => sleep(Duration::from_millis(100).max(asked.elapsed() * 2)),
+                Err(_) => sleep((asked.elapsed() * 2).clamp(SHORTEST, LONGEST)),
             }
         }
     }

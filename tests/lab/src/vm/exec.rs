@@ -28,10 +28,13 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs in the guest: `sh -c SCRIPT name HOST PORT COMMAND...`. It needs bash, whose redirections open connections.
 /// When the host's end of the last connection closes before the command has ended, everything that it started is killed.
-/// Afterwards nothing is: whoever would kill is gone before the host learns of the end and closes that connection, so
+/// A guest that boots can start it before its network is up, which it waits for. Afterwards nothing is: whoever would kill is gone before the host learns of the end and closes that connection, so
 /// that what the command leaves in the background goes on.
 const SCRIPT: &str = r#"
-exec 5<>/dev/tcp/$1/$2 6<>/dev/tcp/$1/$2 7<>/dev/tcp/$1/$2 || exit 125
+until exec 5<>/dev/tcp/$1/$2 6<>/dev/tcp/$1/$2 7<>/dev/tcp/$1/$2; do
+	[ $SECONDS -lt 60 ] || exit 125
+	sleep 0.5
+done
 shift 2
 echo in >&5; echo err >&6; echo end >&7
 cd /root

@@ -94,11 +94,18 @@ impl Guests {
             .map(drop)
     }
 
+    /// Waits until every node has finished what Pacemaker wants.
+    pub fn idle(&self) -> Result<()> {
+        // One program that looks again and again: under emulation, to start it each time would be the load.
+        let words = ["crm_resource", "--wait", "--timeout=50"];
+        self.cluster
+            .wait_for("nothing pending", BOOT, || self.cluster.admin(&words))
+            .map(drop)
+    }
+
     /// Waits until every node has finished what Pacemaker wants, and nothing has failed.
     pub fn settled(&self) -> Result<()> {
-        // It subscribes to changes: under emulation, asking again and again would be the load.
-        self.cluster
-            .admin(&["crm_resource", "--wait", "--timeout=50"])?;
+        self.idle()?;
         let failures = self.cluster.status()?.failures;
         ensure!(
             failures.is_empty(),
