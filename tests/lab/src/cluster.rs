@@ -17,7 +17,7 @@ use crate::crm::Status;
 use crate::layout::{self, CLIENT, STATE};
 use crate::progress::say;
 use crate::vm::room::Setup;
-use crate::{evidence, kernel, service};
+use crate::{evidence, kernel, processes, service};
 
 /// Ten times what forming a cluster of three takes on two busy cores.
 const JOIN: Duration = Duration::from_secs(150);
@@ -249,10 +249,10 @@ impl Cluster {
     /// A node with power and with its network: the majority's view.
     pub fn talker(&self) -> Result<String> {
         let machines = control::machines()?.into_iter();
-        // The one with the smallest process id has had power for the longest time: another may still be booting.
+        // The one that has had power for the longest time: another may still be booting.
         let able = machines
             .filter(|m| m.is_node() && m.init.is_some() && !m.cut && !m.frozen)
-            .min_by_key(|machine| machine.init);
+            .min_by_key(|machine| machine.init.map(processes::started));
         able.map(|machine| machine.name)
             .context("no node has power and network")
     }

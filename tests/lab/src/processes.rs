@@ -38,6 +38,16 @@ pub fn is_alive(pid: i32) -> bool {
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// When a process was started, in ticks since this machine was; the last moment of all for one that is gone. Process ids do not
+/// tell: they begin anew after 32768.
+pub fn started(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    // The 22nd of all, as proc(5) counts them; the state is the third.
+    let word = rest.split(' ').nth(22 - 3);
+    word.and_then(|word| word.parse().ok()).unwrap_or(u64::MAX)
+}
+
 /// The processes that a process started and has not collected; none if it is gone.
 pub fn children(parent: i32) -> Vec<i32> {
     let is_child = |pid: &i32| {
@@ -82,4 +92,16 @@ pub fn end_all_of_lab() -> Result<usize> {
         }
     }
     Ok(found.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_started_later_is_told() {
+        let me = std::process::id() as i32;
+        assert!(started(1) < started(me), "{} {}", started(1), started(me));
+        assert_eq!(started(-1), u64::MAX);
+    }
 }
