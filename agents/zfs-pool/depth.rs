@@ -35,21 +35,22 @@ pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>>
 
 /// Unless one has been a moment ago, waits until a transaction group that was not on disk at the beginning is.
 fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
+    let list = || zfs::txgs(node, &pool.pool);
     // None where the module keeps no list.
-    let last_done = || -> Result<Option<u64>> {
-        let txgs = zfs::txgs(node, &pool.pool)?;
+    let last_done = |txgs: Vec<zfs::Txg>| {
         let done = txgs.iter().filter(|txg| txg.phase == zfs::Phase::Committed);
-        Ok((!txgs.is_empty()).then(|| done.map(|txg| txg.number).max().unwrap_or(0)))
+        (!txgs.is_empty()).then(|| done.map(|txg| txg.number).max().unwrap_or(0))
     };
-    let Some(begun) = last_done()? else {
-        return Ok(Some("the module's parameter zfs_txg_history is 0, so it cannot be seen whether the pool still writes".into()));
-    };
-    if recently(pool, node)? {
+    let first = list()?;
+    if recently(&first, node)? {
         return Ok(None);
     }
+    let Some(begun) = last_done(first) else {
+        return Ok(Some("the module's parameter zfs_txg_history is 0, so it cannot be seen whether the pool still writes".into()));
+    };
     let started = node.now();
     loop {
-        match last_done()? {
+        match last_done(list()?) {
             Some(done) if done > begun => return Ok(None),
             Some(_) => {}
             None => bail!(
@@ -71,9 +72,8 @@ fn is_writing(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
     }
 }
 
-/// Whether a transaction group was done a moment ago.
-fn recently(pool: &ZfsPool, node: &Node) -> Result<bool> {
-    let txgs = zfs::txgs(node, &pool.pool)?;
+/// Whether one of these transaction groups was done a moment ago.
+fn recently(txgs: &[zfs::Txg], node: &Node) -> Result<bool> {
     let last = txgs.iter().filter_map(|txg| txg.done).max();
     // After the list: what is in it has happened before.
     let (Some(last), Some(now)) = (last, zfs::clock(node)?) else {
