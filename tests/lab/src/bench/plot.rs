@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::results::Results;
 use super::subject::Program;
 
-const WIDTH: u32 = 960;
+pub(super) const WIDTH: u32 = 960;
 
 /// Above the bars: title and legend.
 const TOP: u32 = 78;
@@ -25,8 +25,8 @@ const BAR: u32 = 19;
 /// Rows of a group: its bars and a gap.
 const ROWS: usize = Program::ALL.len() + 1;
 
-const INK: RGBColor = RGBColor(31, 41, 51);
-const FAINT: RGBColor = RGBColor(222, 226, 230);
+pub(super) const INK: RGBColor = RGBColor(31, 41, 51);
+pub(super) const FAINT: RGBColor = RGBColor(222, 226, 230);
 
 /// Told apart also without colours: they differ in lightness.
 fn colour(program: Program) -> RGBColor {
@@ -155,12 +155,12 @@ fn axis(ms: f64) -> String {
     }
 }
 
-fn font(size: i32) -> FontDesc<'static> {
+pub(super) fn font(size: i32) -> FontDesc<'static> {
     ("sans-serif", size).into_font()
 }
 
 /// plotters' errors borrow from what they draw on.
-fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
+pub(super) fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("drawing: {error}")
 }
 

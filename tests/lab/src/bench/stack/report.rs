@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::super::plot::{FAINT, INK, WIDTH, drawing, font};
 use super::{Found, LOSS, MOVE, Outage};
 use crate::timeline::shares::Shares;
 use crate::vm::zfs_iscsi::Whose;
@@ -146,12 +147,9 @@ pub fn csv(all: &[Found]) -> String {
     text
 }
 
-const WIDTH: u32 = 960;
 const TOP: u32 = 78;
 const BAR: u32 = 26;
 const LEFT: u32 = 220;
-const INK: RGBColor = RGBColor(31, 41, 51);
-const FAINT: RGBColor = RGBColor(222, 226, 230);
 
 /// Bars of the gaps, each divided among those who had it. The background is white, so that it can be read in a dark viewer
 /// too.
@@ -221,15 +219,6 @@ pub fn svg(all: &[Found]) -> Result<String> {
         root.present().map_err(drawing)?;
     }
     Ok(text)
-}
-
-fn font(size: i32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
-}
-
-/// plotters' errors borrow from what they draw on.
-fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("drawing: {error}")
 }
 
 #[cfg(test)]
