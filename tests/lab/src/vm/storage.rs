@@ -114,6 +114,35 @@ done"#;
         .with_context(|| format!("waiting for disks in {guest}"))
 }
 
+/// What a client with several paths to a disk sets: they are gathered, who has the better state is used, and when none is
+/// left, it waits.
+const MULTIPATH: &str = r#"set -e
+cat >/etc/multipath.conf <<END
+defaults {
+	find_multipaths no
+	user_friendly_names no
+	polling_interval 1
+	max_polling_interval 1
+}
+overrides {
+	path_grouping_policy group_by_prio
+	prio alua
+	path_checker tur
+	failback immediate
+	no_path_retry queue
+}
+END
+modprobe -a dm_multipath scsi_dh_alua
+systemctl start multipathd
+"#;
+
+/// Has a client gather the paths that it will have to each disk.
+pub fn gather_paths(client: &str) -> Result<()> {
+    exec::output(client, &["sh", "-c", MULTIPATH], b"")
+        .map(drop)
+        .context("multipath")
+}
+
 /// The name of the shelf's target.
 const SHELF_TARGET: &str = "iqn.2026-01.example.hastor:shelf";
 

@@ -17,7 +17,7 @@ use super::exec;
 use super::guests::Guests;
 use super::observer::Observer;
 use super::pools;
-use super::storage::{Disk, wait_for_paths};
+use super::storage::{Disk, gather_paths, wait_for_paths};
 use super::writer::Writer;
 use crate::bmc;
 use crate::cluster::RECOVER;
@@ -386,31 +386,10 @@ fn apply(lab: &Guests, luns: usize) -> Result<()> {
         .context("hastor apply")
 }
 
-/// What a client with several paths sets: an error on one is passed on to multipath soon, which waits when none is left.
-const MULTIPATH: &str = r#"set -e
-cat >/etc/multipath.conf <<END
-defaults {
-	find_multipaths no
-	user_friendly_names no
-	polling_interval 1
-	max_polling_interval 1
-}
-overrides {
-	path_grouping_policy group_by_prio
-	prio alua
-	path_checker tur
-	failback immediate
-	no_path_retry queue
-}
-END
-modprobe -a dm_multipath scsi_dh_alua
-systemctl start multipathd
-"#;
-
 /// The client of a pool finds its target on both networks and logs in; its disk, which is on both.
 fn log_in(pool: &Pool) -> Result<String> {
     let (client, iqn) = (pool.client, pool.iqn());
-    exec::output(client, &["sh", "-c", MULTIPATH], b"").context("multipath")?;
+    gather_paths(client)?;
     let mut script = "set -e\n".to_owned();
     // Each portal is told of all of its target.
     script += &format!(

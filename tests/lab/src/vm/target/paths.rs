@@ -5,34 +5,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::super::exec;
 use super::super::guests::Guests;
-use super::super::storage::{Disk, wait_for_paths};
+use super::super::storage::{Disk, gather_paths, wait_for_paths};
 use super::{INITIATORS, IQN, MONITOR, log_in, longest_gap, no_errors};
 use crate::cib::primitive;
 use crate::cluster::{Cluster, RECOVER};
 use crate::layout::{self, CLIENT};
 use crate::progress::more;
 use crate::room::now;
-
-/// The client's paths are gathered, and who has the better state is used.
-const MULTIPATH: &str = r#"set -e
-cat >/etc/multipath.conf <<END
-defaults {
-	find_multipaths no
-	user_friendly_names no
-	polling_interval 1
-	max_polling_interval 1
-}
-overrides {
-	path_grouping_policy group_by_prio
-	prio alua
-	path_checker tur
-	failback immediate
-	no_path_retry queue
-}
-END
-modprobe -a dm_multipath scsi_dh_alua
-systemctl start multipathd
-"#;
 
 /// So many moves of the promoted role, while the client writes.
 pub fn run(lab: &Guests, moves: usize) -> Result<()> {
@@ -41,7 +20,7 @@ pub fn run(lab: &Guests, moves: usize) -> Result<()> {
     let disk = disk.first().map(Disk::path).context("no disk was added")?;
     cluster.load(&configuration(cluster, &disk))?;
     promote(cluster, "n1")?;
-    exec::output(CLIENT, &["sh", "-c", MULTIPATH], b"")?;
+    gather_paths(CLIENT)?;
     let heads = ["n1", "n2"];
     let addresses = heads
         .map(|head| layout::number(head).map(layout::service_address))
