@@ -379,6 +379,11 @@ impl Cluster {
 
     /// How often a node was fenced, as another node's fencer remembers.
     pub fn fencings(&self, on: &str, node: &str) -> Result<usize> {
+        self.fence_events(on, node, "success")
+    }
+
+    /// How many fencings of a node ended so, `success` or `failed`, as another node's fencer remembers.
+    pub fn fence_events(&self, on: &str, node: &str, status: &str) -> Result<usize> {
         let words = [
             "stonith_admin",
             "--history",
@@ -388,9 +393,8 @@ impl Cluster {
         ];
         let history = self.output(on, &words)?;
         let events = history.split("<fence_event ").skip(1);
-        Ok(events
-            .filter(|event| event.contains("status=\"success\""))
-            .count())
+        let status = format!("status=\"{status}\"");
+        Ok(events.filter(|event| event.contains(&status)).count())
     }
 
     /// The nodes that hold an address, as their kernels say.

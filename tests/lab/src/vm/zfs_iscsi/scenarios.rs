@@ -102,6 +102,14 @@ fn only_fenced(expected: Option<&str>, since: f64) -> Result<()> {
 const FIRST: &Pool = &POOLS[0];
 const SECOND: &Pool = &POOLS[1];
 
+/// Waits until the second head has been fenced more often than that, and its pool is on the first and written to again.
+fn taken_over(stack: &mut Appliance, before: usize, since: f64) -> Result<()> {
+    stack.wait_fenced(SECOND.home, before)?;
+    stack.wait_on(SECOND, FIRST.home)?;
+    stack.written()?;
+    stack.tell_gaps(since)
+}
+
 /// A pool goes to the other head and back.
 fn planned_move(stack: &mut Appliance) -> Result<()> {
     for head in [SECOND.home, FIRST.home] {
@@ -118,10 +126,7 @@ fn power_loss(stack: &mut Appliance) -> Result<()> {
     let cluster = &stack.lab.cluster;
     let before = stack.fencings(SECOND.home)?;
     let cut = cluster.power_off(SECOND.home)?;
-    stack.wait_fenced(SECOND.home, before)?;
-    stack.wait_on(SECOND, FIRST.home)?;
-    stack.written()?;
-    stack.tell_gaps(cut)?;
+    taken_over(stack, before, cut)?;
     let done = actions(stack)?;
     stack.lab.wait_rejoined()?;
     stack.lab.idle()?;
@@ -170,10 +175,7 @@ fn actions(stack: &Appliance) -> Result<Vec<String>> {
 fn hung_head(stack: &mut Appliance) -> Result<()> {
     let before = stack.fencings(SECOND.home)?;
     let since = stack.lab.freeze(SECOND.home)?;
-    stack.wait_fenced(SECOND.home, before)?;
-    stack.wait_on(SECOND, FIRST.home)?;
-    stack.written()?;
-    stack.tell_gaps(since)?;
+    taken_over(stack, before, since)?;
     stack.restored()
 }
 
@@ -182,10 +184,7 @@ fn cluster_link_cut(stack: &mut Appliance) -> Result<()> {
     let cluster = &stack.lab.cluster;
     let before = stack.fencings(SECOND.home)?;
     let cut = cluster.cut(SECOND.home)?;
-    stack.wait_fenced(SECOND.home, before)?;
-    stack.wait_on(SECOND, FIRST.home)?;
-    stack.written()?;
-    stack.tell_gaps(cut)?;
+    taken_over(stack, before, cut)?;
     cluster.heal(SECOND.home)?;
     stack.restored()
 }
@@ -276,17 +275,7 @@ fn bmc_unreachable(stack: &mut Appliance) -> Result<()> {
     })?;
     more(format_args!("hastor status: {}", told.trim()));
     // Again once more has been tried.
-    let failed = || -> Result<usize> {
-        let words = [
-            "stonith_admin",
-            "--history",
-            SECOND.home,
-            "--verbose",
-            "--output-as=xml",
-        ];
-        let history = cluster.output(FIRST.home, &words)?;
-        Ok(history.matches("status=\"failed\"").count())
-    };
+    let failed = || cluster.fence_events(FIRST.home, SECOND.home, "failed");
     let first = failed()?;
     cluster.wait_for("another fencing that fails", RECOVER * 3, || {
         let now = failed()?;
@@ -302,10 +291,7 @@ fn bmc_unreachable(stack: &mut Appliance) -> Result<()> {
         SECOND.home
     );
     control::ask(&["bmc", SECOND.home, "heal"])?;
-    stack.wait_fenced(SECOND.home, before)?;
-    stack.wait_on(SECOND, FIRST.home)?;
-    stack.written()?;
-    stack.tell_gaps(since)?;
+    taken_over(stack, before, since)?;
     stack.restored()
 }
 
