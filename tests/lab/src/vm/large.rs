@@ -21,8 +21,15 @@ const MONITORS: usize = 20;
 
 /// Makes both pools and exports them. Written for bash: file systems, volumes, the small pool's disk, the large one's.
 const MAKE: &str = r#"set -e
-file_systems=$1 volumes=$2 small=$3
-shift 3
+file_systems=$1 volumes=$2
+shift 2
+# By the kernel's own names, which are there as soon as it has read the partitions: udev takes its time with so many, and
+# the pool would not wait for it.
+modprobe zfs
+echo 30000 >/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms
+set -- $(readlink -f "$@")
+small=$1
+shift
 zpool create -o cachefile=none small "$small"
 zfs create small/data
 zfs create -V 8M small/vol
