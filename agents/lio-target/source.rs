@@ -208,16 +208,9 @@ fn chap(agent: &LioTarget, node: &Host) -> Result<Option<Chap>> {
     }))
 }
 
-/// The lines of a file that only its owner may read.
+/// The lines of a file that only root can read.
 fn secrets(host: &Host, path: &str) -> Result<Vec<Secret>> {
-    let mode = host.mode(path)?.with_context(|| {
-        format!("parameter password_file: \"{path}\" is not there; expected a file on every node")
-    })?;
-    ensure!(
-        mode & 0o077 == 0,
-        "parameter password_file: \"{path}\" has mode {mode:04o}; expected 0600: nobody but root may read it"
-    );
-    let text = Secret::new(host.read(path)?.unwrap_or_default());
+    let text = definition::secrets(host, path).context("parameter password_file")?;
     let lines = text.reveal().lines().map(str::trim);
     Ok(lines
         .filter(|line| !line.is_empty())

@@ -448,9 +448,9 @@ impl Agent for LioTarget {
         };
         match name {
             "verify" => Ok(format!(
-                "{} targets, {} units: good\n",
-                wanted.targets.len(),
-                wanted.units.len()
+                "{}, {}: good\n",
+                counted(wanted.targets.len(), "target"),
+                counted(wanted.units.len(), "unit")
             )),
             "import" => Ok(definition::to_toml(&wanted)),
             _ => {
@@ -578,9 +578,9 @@ impl LioTarget {
         open_ports(node, wanted);
         let (count, took) = (steps.len(), node.now() - begun);
         info!(
-            "{} LUNs in {} targets: {count} changes in {:.3} s",
-            wanted.units.len(),
-            wanted.targets.len(),
+            "{}, {}: {count} changes in {:.3} s",
+            counted(wanted.targets.len(), "target"),
+            counted(wanted.units.len(), "LUN"),
             took.as_secs_f32()
         );
         Ok(())
@@ -680,6 +680,14 @@ fn await_devices(node: &Node, wanted: &Wanted) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// "1 LUN", "2 LUNs".
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
 }
 
 /// Lets clients in that an address of this node has kept waiting (`block_ports` of ocf:hastor:vip). It would do so by

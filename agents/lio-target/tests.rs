@@ -389,7 +389,20 @@ fn a_file_with_passwords_is_nobody_elses() {
         &[("incoming_username", "u"), ("password_file", "/etc/chap")],
     );
     let said = reason(&script, "start", &params, Exit::Generic);
-    assert!(said.contains("has mode 0644; expected 0600"), "{said}");
+    assert!(
+        said.contains("parameter password_file: /etc/chap has a password in it")
+            && said.contains("(mode 0644); expected 0600"),
+        "{said}"
+    );
+    let params = with(
+        PLAIN,
+        &[("incoming_username", "u"), ("password_file", "/etc/none")],
+    );
+    let said = reason(&script, "start", &params, Exit::Generic);
+    assert!(
+        said.contains("parameter password_file: /etc/none is not there"),
+        "{said}"
+    );
 }
 
 /// What is harmed, what the monitor has to say, and how.

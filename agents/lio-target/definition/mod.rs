@@ -29,6 +29,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result};
 use host::Host;
 
+pub use place::secrets;
 pub use volumes::{Assignment, store};
 pub use write::to_toml;
 

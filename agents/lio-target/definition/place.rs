@@ -91,32 +91,45 @@ impl<'a> Place<'a> {
         let Some(host) = self.host else {
             return Ok(Secret::new("not read"));
         };
-        let text = read(host, path)?.with_context(|| format!("{path} is not there"))?;
-        self.private(path)?;
-        Ok(Secret::new(text.lines().next().unwrap_or_default()))
+        let text = secrets(host, path)?;
+        Ok(Secret::new(
+            text.reveal().lines().next().unwrap_or_default(),
+        ))
     }
 
     /// Fails if others than root have access to a file with a secret.
     pub fn private(&self, path: &str) -> Result<()> {
-        let Some(host) = self.host else {
-            return Ok(());
-        };
-        let found = host.apart(&format!("looking at {path}"), READING, |host| {
-            Ok((host.mode(path)?, host.owner(path)?))
-        })?;
-        if let (Some(mode), Some(owner)) = found {
-            ensure!(
-                mode & OTHERS == 0,
-                "{path} has a password in it, and others than its owner have access to it (mode {mode:04o}); expected 0600"
-            );
-            // An agent is root. A test may be anybody.
-            ensure!(
-                owner == 0 || owner == nix::unistd::geteuid().as_raw(),
-                "{path} has a password in it, and its owner is user {owner}; expected root"
-            );
+        match self.host {
+            Some(host) => private(host, path),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// The text of a file that only root can read.
+pub fn secrets(host: &Host, path: &str) -> Result<Secret> {
+    let text = read(host, path)?.with_context(|| format!("{path} is not there"))?;
+    private(host, path)?;
+    Ok(Secret::new(text))
+}
+
+/// Fails if others than root have access to a file with a secret.
+fn private(host: &Host, path: &str) -> Result<()> {
+    let found = host.apart(&format!("looking at {path}"), READING, |host| {
+        Ok((host.mode(path)?, host.owner(path)?))
+    })?;
+    if let (Some(mode), Some(owner)) = found {
+        ensure!(
+            mode & OTHERS == 0,
+            "{path} has a password in it, and others than its owner have access to it (mode {mode:04o}); expected 0600"
+        );
+        // An agent is root. A test may be anybody.
+        ensure!(
+            owner == 0 || owner == nix::unistd::geteuid().as_raw(),
+            "{path} has a password in it, and its owner is user {owner}; expected root"
+        );
+    }
+    Ok(())
 }
 
 /// The text of a file, None if there is none. In a process of its own, because the file may lie on storage that hangs.
