@@ -84,6 +84,7 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: pool, conformance", OnGuests(vm::pools::conformance)),
     ("guests: target, conformance", OnGuests(vm::target::conformance::some)),
     ("guests: target, foreign", OnGuests(vm::target::foreign::run)),
+    ("guests: target, defined in its pool", OnGuests(vm::target::defined::run)),
     ("guests: target, refused", OnGuests(vm::target::refused::run)),
     ("long: zfs-iscsi, moved and lost", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::MOVED_AND_LOST))),
     ("long: zfs-iscsi, heads", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::HEADS))),

@@ -2,6 +2,7 @@
 //! for each of them, and the address, brought by our agents or by those of the peers.
 
 pub mod conformance;
+pub mod defined;
 pub mod foreign;
 pub mod hung;
 pub mod libiscsi;
