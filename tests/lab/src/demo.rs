@@ -1,4 +1,4 @@
-//! `cargo lab demo`: a power loss, what Pacemaker did about it, and what a client saw of it.
+//! `cargo lab demo --quick`: a power loss, what Pacemaker did about it, and what a client saw of it, in namespaces.
 
 use std::fs;
 use std::path::PathBuf;

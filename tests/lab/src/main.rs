@@ -72,14 +72,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
-    /// Show a failover: three nodes, one floating address, the power of its holder is cut
+    /// Show a failover: two heads with a pool each, two clients that write, and the plug of a head is pulled
     Demo {
         /// Leave the cluster running
         #[arg(long)]
         keep: bool,
-        /// The stack zfs-iscsi instead, on virtual machines: two clients write, and the plug of a head is pulled
+        /// In about a minute: three nodes in namespaces and one floating address, the power of its holder is cut
         #[arg(long)]
-        stack: bool,
+        quick: bool,
     },
     /// Run all tests of the project
     Test {
@@ -253,13 +253,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         _ => packages::check_machine()?,
     }
     match cli.what {
-        What::Demo { keep, stack: false } => {
+        What::Demo { keep, quick } => {
             let _turn = begin()?;
-            demo::run(&cli.agent, keep)?;
-        }
-        What::Demo { keep, stack: true } => {
-            let _turn = begin()?;
-            vm::show(keep)?;
+            match quick {
+                true => demo::run(&cli.agent, keep)?,
+                false => vm::show(keep)?,
+            }
         }
         What::Test { list: true, .. } | What::Hidden(_) => {}
         What::Test { only, times, .. } => {

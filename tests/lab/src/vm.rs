@@ -44,7 +44,7 @@ use room::Setup;
 use crate::cluster::Cluster;
 use crate::layout::CLIENT;
 use crate::progress::{more, plain, say};
-use crate::{agents, build_agents, control, evidence, image, layout, packages};
+use crate::{build_agents, control, evidence, image, layout};
 
 /// What can be done with guests.
 #[derive(Subcommand)]
@@ -446,9 +446,7 @@ fn how_to_play(plan: &Plan) {
 
 /// The demo of the stack.
 pub fn show(keep: bool) -> Result<()> {
-    packages::install()?;
-    agents::build()?;
-    let guests = Guests::up(&plan::USUAL, &Parcel::pack(true)?)?;
+    let guests = Guests::up(&plan::USUAL, &gather()?)?;
     zfs_iscsi::demo::show(&guests).map_err(|error| {
         anyhow::anyhow!("{error:#}\n{}", evidence::keep(&guests.cluster, "demo"))
     })?;
@@ -458,6 +456,21 @@ pub fn show(keep: bool) -> Result<()> {
         how_to_play(&plan::USUAL);
     }
     Ok(())
+}
+
+/// Has the agents built, and meanwhile the image: each takes minutes, and keeps less than two processors busy.
+fn gather() -> Result<Parcel> {
+    std::thread::scope(|scope| {
+        let parcel = scope.spawn(|| {
+            build_agents("ocf:hastor:vip")?;
+            Parcel::pack(true)
+        });
+        let image = guests::prepare_image();
+        let parcel = parcel
+            .join()
+            .unwrap_or_else(|_| bail!("a thread of the lab has panicked"));
+        image.and(parcel)
+    })
 }
 
 fn status() -> Result<()> {

@@ -16,6 +16,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-system-x86", "runs the guests"),
     ("qemu-utils", "the guests' disks"),
     ("openipmi", "ipmi_sim, the BMCs of the guests"),
+    ("iproute2", "the networks between the guests"),
 ];
 
 /// The root and the image, both at once, and what apt downloads: 3 GB were seen.

@@ -1,6 +1,6 @@
 //! A cluster of guests that runs: what a test holds in its hands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,7 @@ use super::snapshot;
 use super::writer::Writer;
 use crate::cluster::Cluster;
 use crate::control::{self, Leash};
-use crate::image::{self, Accelerator};
+use crate::image::{self, Accelerator, Image};
 use crate::layout::CLIENT;
 use crate::progress::say;
 
@@ -135,17 +135,28 @@ pub struct Start {
 pub fn prepare(plan: &Plan) -> Result<Start> {
     let cache = image::cache()?;
     let _turn = image::turn(&cache)?;
-    image::prepare_host()?;
-    say(match Accelerator::here()? {
-        Accelerator::Kvm => "guests: with KVM",
-        Accelerator::Tcg => "guests: emulated (this processor offers no vmx or svm)",
-    });
-    let image = image::ensure(&cache)?;
+    let image = image_in(&cache)?;
     let directory = snapshot::ensure(&cache, &image, plan)?;
     Ok(Start {
         image: image.directory,
         directory,
     })
+}
+
+/// The first half of it: packages and image.
+pub fn prepare_image() -> Result<()> {
+    let cache = image::cache()?;
+    let _turn = image::turn(&cache)?;
+    image_in(&cache).map(drop)
+}
+
+fn image_in(cache: &Path) -> Result<Image> {
+    image::prepare_host()?;
+    say(match Accelerator::here()? {
+        Accelerator::Kvm => "guests: with KVM",
+        Accelerator::Tcg => "guests: emulated (this processor offers no vmx or svm)",
+    });
+    image::ensure(cache)
 }
 
 /// Waits until the agent of a guest answers.
