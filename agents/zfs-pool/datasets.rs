@@ -15,10 +15,12 @@ use crate::values::Volumes;
 
 /// The hint that a start leaves: what was mounted and which volumes were there.
 const NOTE: &str = "datasets";
-/// How long udev may take for the next link to a volume that the kernel has already.
+/// How long udev may take for the next link to a volume that the kernel has already, and for one that was announced again.
 const UDEV: Duration = Duration::from_secs(10);
-/// How long no link may have come until the kernel is asked for volumes that udev has made none for.
+/// How long no link may have come, though udev has nothing to do, until the kernel is asked for the volumes without one.
 const ASK_KERNEL: Duration = Duration::from_secs(2);
+/// There as long as udev has something to do.
+const UDEV_IS_BUSY: &str = "/run/udev/queue";
 /// What is left of the action's time when no more waiting makes sense.
 const HURRY: Duration = Duration::from_secs(3);
 
@@ -96,7 +98,7 @@ fn link(volume: &str) -> String {
     format!("/dev/zvol/{}", volume.replace(' ', "+"))
 }
 
-/// Loads keys, mounts, waits for volumes, and notes what is there.
+/// Loads keys, waits for volumes, mounts, and notes what is there.
 pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> {
     let listed = Cmd::new("zfs").args([
         "get",
@@ -124,15 +126,15 @@ pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> 
         phases.end(node, "keys");
     }
     let mut expected = Expected::default();
-    if pool.mount.is_on() {
-        expected.mounted = mount(node, &sets)?;
-        expected.check(node)?;
-        phases.end(node, "mount");
-    }
+    // Before the file systems, each of which gives udev something to do as well: links would have to wait for that.
     let volumes = needed_volumes(pool, node, &sets)?;
     expected.volumes = await_volumes(node, pool, &volumes)?;
     if !expected.volumes.is_empty() {
         phases.end(node, "volumes");
+    }
+    if pool.mount.is_on() {
+        expected.mounted = mount(node, &sets)?;
+        phases.end(node, "mount");
     }
     expected.note(node)?;
     expected.check(node)
@@ -337,7 +339,11 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
             (most, last_came) = (there.len(), node.now());
         }
         let (waited, hurry) = (node.now() - last_came, node.time_left() <= HURRY);
-        if waited >= ASK_KERNEL || hurry {
+        let patience = match node.mode(UDEV_IS_BUSY)? {
+            Some(_) => UDEV,
+            None => ASK_KERNEL,
+        };
+        if waited >= patience || hurry {
             let linked = there.iter().map(|(_, device)| device);
             let asked: BTreeSet<String> = linked.chain(known.values()).cloned().collect();
             known.extend(volume_devices(node, pool, &asked)?);
@@ -350,7 +356,7 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
                     "{} volumes have no block device yet, the first is {first}",
                     unknown.len()
                 ),
-                None if hurry || waited >= UDEV => {
+                None if hurry || waited >= patience + UDEV => {
                     warn!(
                         "udev has made no link for {} volumes, the first is {}; their devices are there",
                         missing.len(),
