@@ -57,6 +57,12 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Print the manual page of this program, or of one of its verbs
+    #[command(hide = true)]
+    Man {
+        /// values, render, apply or status
+        verb: Option<String>,
+    },
 }
 
 /// A stack and its values.

@@ -5,6 +5,7 @@
 
 mod apply;
 mod arguments;
+mod manual;
 mod overview;
 mod pacemaker;
 mod saved;

@@ -9,6 +9,7 @@ use host::Host;
 
 use crate::apply::Apply;
 use crate::arguments::{Arguments, Form, Verb};
+use crate::manual;
 use crate::overview::Overview;
 use crate::pacemaker::Pacemaker;
 use crate::saved::Saved;
@@ -63,6 +64,7 @@ pub fn carry_out(
                 None => apply.rollback()?,
             }
         }
+        Verb::Man { verb } => out.write_all(&manual::page(verb.as_deref())?)?,
         Verb::Status { watch, json } => loop {
             // First that whose tool says in words why the cluster cannot be asked.
             let cib = pacemaker.cib()?;

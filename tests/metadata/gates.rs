@@ -345,6 +345,29 @@ fn the_manual_page_renders_without_a_warning() {
     }
 }
 
+#[test]
+#[ignore = "needs pcs, crmsh, libxml2-utils, pacemaker and mandoc: cargo lab test"]
+fn the_pages_of_hastor_render_without_a_warning() {
+    let hastor = env!("CARGO_BIN_EXE_hastor");
+    for verb in ["", "values", "render", "apply", "status"] {
+        let words: Vec<&str> = ["man", verb]
+            .into_iter()
+            .filter(|it| !it.is_empty())
+            .collect();
+        let name = ["hastor", verb].join("-").trim_end_matches('-').to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        let page = dir.path().join(format!("{name}.8"));
+        fs::write(&page, told(hastor, &words)).unwrap();
+        let tool = |program: &str, arguments: &[&str]| -> String {
+            let mut tool: Command = on_host(dir.path(), program);
+            quiet_answer(tool.args(arguments).arg(&page), "")
+        };
+        assert_eq!(tool("mandoc", &["-T", "lint", "-W", "warning"]), "");
+        assert_eq!(tool("groff", &["-man", "-ww", "-z", "-T", "utf8"]), "");
+        assert!(tool("lexgrog", &[]).contains(&format!(": \"{name} - ")));
+    }
+}
+
 /// A cluster without nodes. It has quorum and no fencing, or tools would speak of nothing else.
 pub(super) fn write_empty_cib(dir: &Path) {
     let empty = answer(on_host(dir, "cibadmin").arg("--empty"), "");

@@ -17,7 +17,7 @@ use crate::{Agent, Exit, Operation, Parameter, ParameterKind, parameters};
 use roff::{Page, escape, prose};
 
 /// The day of the release whose version the pages show.
-pub(crate) const DATE: &str = "2026-11-21";
+pub const DATE: &str = "2026-11-21";
 
 /// The manual page of an agent.
 pub fn page<A: Agent>() -> String {
