@@ -21,12 +21,14 @@ pub type Scenario = (
     fn(&mut Appliance) -> Result<()>,
 );
 
-/// What an administrator does first, and what the stack is for.
+/// What the stack is for.
+pub const LOST: &[Scenario] = &[("power loss, and return", Some(SECOND.home), power_loss)];
+
+/// What an administrator does.
 #[rustfmt::skip] // one line a scenario
-pub const MOVED_AND_LOST: &[Scenario] = &[
+pub const CHANGED: &[Scenario] = &[
     ("planned move", None, planned_move),
     ("hastor applied again", None, applied_again),
-    ("power loss, and return", Some(SECOND.home), power_loss),
 ];
 
 /// What can happen to heads and their disks.
