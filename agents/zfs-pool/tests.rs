@@ -4,12 +4,12 @@ mod machine;
 
 use std::time::Duration;
 
-use host::testing::{Reply, Script};
+use host::testing::{Reply, Script, Tree};
 use ocf::testing::{act, conformance};
 use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
-use machine::{corrupt, device_with_label, machine, machine_last_used_by};
+use machine::{LINK, corrupt, device_with_label, machine, machine_last_used_by, without_link};
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
 
@@ -399,4 +399,49 @@ fn a_deep_monitor_waits_for_a_transaction_group_unless_one_has_just_been() {
     // The last one was done 5 ns after the beginning of that clock.
     assert!(!deep(4_900_000_000), "waited although one has just been");
     assert!(deep(5_100_000_000), "did not wait");
+}
+
+/// The kernel's file by which a device is announced once more.
+const ANNOUNCE: &str = "/sys/class/block/zd0/uevent";
+
+#[test]
+fn a_volume_that_udev_has_lost_is_announced_once_more() {
+    let script = machine();
+    without_link(&script);
+    script.write_file(ANNOUNCE, "");
+    script.meanwhile(|tree: &Tree| {
+        if tree.read(ANNOUNCE).is_some_and(|text| text == "change") {
+            tree.symlink("/dev/zd0", LINK);
+        }
+    });
+    ok(&script, "start", TANK);
+    assert!(script.tree().exists(LINK));
+}
+
+#[test]
+fn udev_is_left_alone_while_it_is_busy_and_nothing_is_mounted_meanwhile() {
+    const QUEUE: &str = "/run/udev/queue";
+    let script = machine();
+    without_link(&script);
+    script.write_file(ANNOUNCE, "");
+    script.write_file(QUEUE, "");
+    script.write_file("/waits", "");
+    script.meanwhile(|tree: &Tree| {
+        let waits = tree.read("/waits").unwrap_or_default() + ".";
+        let mounts = tree.read("/proc/self/mountinfo").unwrap_or_default();
+        assert!(tree.exists(LINK) || !mounts.contains(" - zfs tank"));
+        // After some four seconds.
+        if waits.len() == 20 {
+            tree.symlink("/dev/zd0", LINK);
+            tree.remove(QUEUE);
+        }
+        tree.write("/waits", &waits);
+    });
+    ok(&script, "start", TANK);
+    assert_eq!(script.read_file(ANNOUNCE).as_deref(), Some(""));
+    assert!(
+        script
+            .read_file("/waits")
+            .is_some_and(|waits| waits.len() >= 20)
+    );
 }

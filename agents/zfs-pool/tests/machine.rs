@@ -99,7 +99,7 @@ fn import(tree: &Tree) -> Reply {
         tree.write(TXGS, &txgs(10));
         tree.write("/dev/zd0", "tank/vol");
         tree.write("/sys/class/block/zd0/dev", "230:0\n");
-        tree.symlink("/dev/zd0", "/dev/zvol/tank/vol");
+        tree.symlink("/dev/zd0", LINK);
     })
 }
 
@@ -144,6 +144,15 @@ fn pool_lives_on(tree: &Tree) {
 pub fn corrupt(script: &Script) {
     let said = "cannot import 'tank': I/O error\n\tRecovery is possible, but will result in some data loss.\n";
     script.when_matching(is_import, Reply::fails(1, said));
+}
+
+/// Where udev links to the volume.
+pub const LINK: &str = "/dev/zvol/tank/vol";
+
+/// The next import brings a volume that udev has not linked to.
+pub fn without_link(script: &Script) {
+    let imported = |tree: &Tree| import(tree).and(|tree| tree.remove(LINK));
+    script.when_matching(is_import, Reply::given(imported));
 }
 
 const STATUS: &str = "  pool: tank\n state: ONLINE\nconfig:\n\n\tNAME       STATE READ WRITE CKSUM SLOW\n\ttank       ONLINE 0 0 0 0\n\
