@@ -10,7 +10,7 @@ mod values;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab_guest::Acks;
 
 use super::exec;
@@ -108,19 +108,14 @@ pub struct Appliance<'a> {
 impl<'a> Appliance<'a> {
     /// Makes the pools, applies the stack, and has the clients write.
     pub fn begin(lab: &'a Guests, whose: Whose, luns: usize) -> Result<Appliance<'a>> {
-        let disks = make_pools(lab, luns)?;
-        say("pools: tank1 and tank2 made, mirrors on disks that both heads see");
-        match whose {
-            Whose::Ours => apply(lab, luns)?,
-            Whose::Peers => {
-                // Their agent does not look for partitions that were made behind the other head's back.
-                for disk in &disks {
-                    lab.cluster
-                        .output("n2", &["blockdev", "--rereadpt", &disk.path()])?;
-                }
-                lab.cluster.load(&peers::cib(luns)?)?;
-            }
-        }
+        let disks = std::thread::scope(|scope| {
+            // Has nothing to do with the heads.
+            let clients = scope.spawn(|| each_pool(|pool| gather_paths(pool.client)));
+            let disks = begin_on_heads(lab, whose, luns);
+            let clients = clients.join();
+            clients.unwrap_or_else(|_| bail!("a thread of the lab has panicked"))?;
+            disks
+        })?;
         let addresses: Vec<&str> = POOLS.iter().flat_map(|pool| pool.addresses).collect();
         let names: Vec<&str> = POOLS.iter().map(|pool| pool.name).collect();
         let observer = Observer::start(lab, &names, &addresses)?;
@@ -137,11 +132,10 @@ impl<'a> Appliance<'a> {
             Whose::Ours => "hastor apply zfs-iscsi: all runs",
             Whose::Peers => "the peers' agents: all runs",
         });
-        for pool in &POOLS {
+        appliance.writers = each_pool(|pool| {
             let disk = log_in(pool)?;
-            let writer = Writer::start_every(EVERY, pool.client, &disk, pool.name)?;
-            appliance.writers.push(writer);
-        }
+            Writer::start_every(EVERY, pool.client, &disk, pool.name)
+        })?;
         appliance.written()?;
         say("clients: log in on both networks, and write");
         Ok(appliance)
@@ -323,11 +317,12 @@ impl<'a> Appliance<'a> {
 
     /// The same, though clients may have been told of errors.
     pub fn end_whatever_they_were_told(self) -> Result<()> {
-        for (writer, pool) in self.writers.into_iter().zip(&POOLS) {
-            let report = writer
-                .finish()
-                .with_context(|| format!("{} of {}", pool.client, pool.name))?;
-            report.check().with_context(|| pool.name)?;
+        let reports = each_pool_with(self.writers, |_, writer| {
+            let report = writer.finish()?;
+            report.check()?;
+            Ok(report)
+        })?;
+        for (report, pool) in reports.iter().zip(&POOLS) {
             more(format_args!(
                 "{}: {} acknowledged records, all there",
                 pool.name,
@@ -336,6 +331,50 @@ impl<'a> Appliance<'a> {
         }
         self.observer.check()
     }
+}
+
+/// Does something for every pool at once; what came of it, in their order, or the first error.
+fn each_pool<R: Send>(act: impl Fn(&'static Pool) -> Result<R> + Sync) -> Result<Vec<R>> {
+    each_pool_with(POOLS.iter().map(|_| ()), |pool, ()| act(pool))
+}
+
+/// The same, with something of each pool's own.
+fn each_pool_with<T: Send, R: Send>(
+    owned: impl IntoIterator<Item = T>,
+    act: impl Fn(&'static Pool, T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    std::thread::scope(|scope| {
+        let act = &act;
+        let threads: Vec<_> = POOLS
+            .iter()
+            .zip(owned)
+            .map(|(pool, own)| (pool, scope.spawn(move || act(pool, own))))
+            .collect();
+        let results = threads.into_iter().map(|(pool, thread)| {
+            let result = thread.join();
+            let result = result.unwrap_or_else(|_| bail!("a thread of the lab has panicked"));
+            result.with_context(|| format!("{} of {}", pool.client, pool.name))
+        });
+        results.collect()
+    })
+}
+
+/// Makes the pools and has the cluster serve them; their disks.
+fn begin_on_heads(lab: &Guests, whose: Whose, luns: usize) -> Result<Vec<Disk>> {
+    let disks = make_pools(lab, luns)?;
+    say("pools: tank1 and tank2 made, mirrors on disks that both heads see");
+    match whose {
+        Whose::Ours => apply(lab, luns)?,
+        Whose::Peers => {
+            // Their agent does not look for partitions that were made behind the other head's back.
+            for disk in &disks {
+                lab.cluster
+                    .output("n2", &["blockdev", "--rereadpt", &disk.path()])?;
+            }
+            lab.cluster.load(&peers::cib(luns)?)?;
+        }
+    }
+    Ok(disks)
 }
 
 /// Two mirrors with so many volumes each, on disks of both heads, made on the first and exported there.
@@ -389,7 +428,6 @@ fn apply(lab: &Guests, luns: usize) -> Result<()> {
 /// The client of a pool finds its target on both networks and logs in; its disk, which is on both.
 fn log_in(pool: &Pool) -> Result<String> {
     let (client, iqn) = (pool.client, pool.iqn());
-    gather_paths(client)?;
     let mut script = "set -e\n".to_owned();
     // Each portal is told of all of its target.
     script += &format!(

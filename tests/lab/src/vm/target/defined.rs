@@ -96,7 +96,10 @@ fn define(volumes: &[usize]) -> Result<()> {
         .iter()
         .map(|number| format!("{{ number = {number}, volume = \"tank/lun{number}\" }}"))
         .collect();
+    let mut write = r#"cat >"$1""#.to_owned();
     if volumes.len() > 1 {
+        // The agent makes none: it could be in the wrong place, with what is looked for hidden below.
+        write += " && truncate -s 16M /tank/ha/scratch";
         luns.push("{ number = 9, file = \"/tank/ha/scratch\", size = \"16M\" }".to_owned());
     }
     let [incoming, outgoing] = PASSWORDS.map(|(path, _)| path);
@@ -110,7 +113,7 @@ chap = {{ user = "client", password_file = "{incoming}", mutual_user = "tank", m
         INITIATORS[0],
         luns.join(", ")
     );
-    let words = ["sh", "-c", r#"cat >"$1""#, "write", DEFINITION];
+    let words = ["sh", "-c", &write, "write", DEFINITION];
     exec::output("n1", &words, text.as_bytes()).map(drop)
 }
 
