@@ -156,7 +156,11 @@ impl fmt::Display for Overview {
             (failure.resource.as_str(), told)
         });
         let fencings = status.fencings.iter().map(|it| {
-            let reason = it.reason.as_deref().unwrap_or("no reason given");
+            let reason = match (&it.reason, &it.by) {
+                (Some(reason), _) => reason.clone(),
+                (None, Some(node)) => format!("Pacemaker's log on {node} says why"),
+                (None, None) => "Pacemaker's logs say why".to_owned(),
+            };
             let told = match (&*it.state, &it.completed) {
                 ("pending", _) => "is being fenced".to_owned(),
                 (_, None) => format!("fencing failed: {reason}"),

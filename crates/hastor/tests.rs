@@ -42,7 +42,8 @@ fn cluster(role: &str) -> Script {
         resource_agent="ocf:hastor:lio-target" failed="false">{node}</resource></resources><failures>
         <failure op_key="x_start_0" node="a" exitstatus="error" exitreason="no device" status="complete"/></failures>
         <fence_history status="0"><fence_event target="b" action="reboot" status="failed" exit-reason="no answer"
-        completed="2026-11-28 10:00:09Z"/></fence_history></r>"#
+        completed="2026-11-28 10:00:09Z"/><fence_event target="c" action="reboot" status="failed" delegate="a"
+        completed="2026-11-28 10:00:08Z"/></fence_history></r>"#
     );
     script
         .when(
@@ -224,7 +225,8 @@ fn the_screen_says_who_is_logged_in_here() {
          nodes      a  online\n\
          targets    iqn.2026-01.com.example:x  started on a, logged in: iqn.2026-01.com.example:client\n\
          failures   x  start on a: error: no device\n           \
-                    b  fencing failed: no answer (2026-11-28 10:00:09Z); what it had stays down until a fencing succeeds\n"
+                    b  fencing failed: no answer (2026-11-28 10:00:09Z); what it had stays down until a fencing succeeds\n           \
+                    c  fencing failed: Pacemaker's log on a says why (2026-11-28 10:00:08Z); what it had stays down until a fencing succeeds\n"
     );
 }
 

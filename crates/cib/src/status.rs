@@ -80,8 +80,10 @@ pub struct Fencing {
     pub state: String,
     /// When it ended, as Pacemaker writes it, if it has.
     pub completed: Option<String>,
-    /// Why it failed, if Pacemaker knows.
+    /// Why it failed, if Pacemaker knows: what a fence agent says is only in its log.
     pub reason: Option<String>,
+    /// The node that tried, and has that log.
+    pub by: Option<String>,
 }
 
 impl Status {
@@ -240,6 +242,7 @@ fn fencings(all: &[&Element]) -> Vec<Fencing> {
             state: event.word("status").to_owned(),
             completed: event.get("completed").map(str::to_owned),
             reason: event.get("exit-reason").map(str::to_owned),
+            by: event.get("delegate").map(str::to_owned),
         })
         .collect();
     // Those of one node together, the newest first; the times are written so that they sort as text.
