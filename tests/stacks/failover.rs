@@ -129,22 +129,42 @@ fn until_settled(cib: &Element, options: &[&str]) -> (Element, Vec<Simulation>) 
     panic!("not settled after eight transitions: {all:?}");
 }
 
-/// One transition.
+/// One transition. What happens to the cluster is put into its CIB before: with Pacemaker 3.0.0, crm_simulate's XML ends
+/// behind that, and tells of no transition.
 fn one(cib: &Element, options: &[&str]) -> (Element, Vec<Simulation>) {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let simulate = |from: &str, words: &[&str]| {
+        let mut command = on_host(dir.path(), "crm_simulate");
+        command.args(["--output-as=xml", "--xml-file", &path(from)]);
+        answer(command.args(words), "")
+    };
     fs::write(path("before.xml"), cib.to_string()).unwrap();
-    let mut command = on_host(dir.path(), "crm_simulate");
-    command.args(["--simulate", "--output-as=xml"]);
-    command.args([
-        "--xml-file",
-        &path("before.xml"),
-        "--save-output",
-        &path("after.xml"),
-    ]);
-    let text = answer(command.args(options), "");
-    let after = read(Path::new(&path("after.xml")));
-    (after, vec![Simulation::parse(&text).unwrap()])
+    let (during, happens): (Vec<&[&str]>, Vec<&[&str]>) = options
+        .chunks(2)
+        .partition(|option| option[0] == "--op-fail");
+    let mut begin = "before.xml";
+    if !happens.is_empty() {
+        let save = path("happened.xml");
+        simulate(
+            begin,
+            &[&happens.concat()[..], &["--save-input", &save]].concat(),
+        );
+        begin = "happened.xml";
+    }
+    let save = path("after.xml");
+    let text = simulate(
+        begin,
+        &[
+            &during.concat()[..],
+            &["--simulate", "--save-output", &save],
+        ]
+        .concat(),
+    );
+    (
+        read(Path::new(&save)),
+        vec![Simulation::parse(&text).unwrap()],
+    )
 }
 
 fn read(path: &Path) -> Element {
