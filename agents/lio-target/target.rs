@@ -434,7 +434,7 @@ impl Agent for LioTarget {
         ),
         (
             "plan",
-            "say what a start or a reload would change in the kernel",
+            "say what a start or a reload would change in the kernel; OCF_RESOURCE_INSTANCE in the environment says of which resource",
         ),
         ("import", "say the definition as lio.toml"),
     ];
@@ -455,7 +455,13 @@ impl Agent for LioTarget {
             "import" => Ok(definition::to_toml(&wanted)),
             _ => {
                 let found = self.find(node)?;
-                check_foreign(node, &wanted, &found)?;
+                let mut looked = check_foreign(node, &wanted, &found);
+                if node.call().resource().is_empty() {
+                    looked = looked.context(
+                        "the resource is not known, and so not what is its own; expected its name in OCF_RESOURCE_INSTANCE",
+                    );
+                }
+                looked?;
                 let active = Expected::noted(node).and_then(|expected| expected.is_active);
                 let role = self.role(node, active.unwrap_or(false))?;
                 let kept = self.kept(node, &wanted, role.as_ref())?;

@@ -142,6 +142,21 @@ fn a_plan_changes_nothing() {
 }
 
 #[test]
+fn a_plan_by_hand_has_to_know_the_resource() {
+    let script = machine();
+    ok(&script, "start", FULL);
+    let params = FULL
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let mut call = ocf::testing::call("plan", params.collect());
+    call.instance = String::new();
+    let outcome =
+        ocf::execute::<LioTarget>(&call, &script.host(std::time::Duration::from_secs(60)));
+    let said = outcome.reason.unwrap_or_default();
+    assert!(said.contains("in OCF_RESOURCE_INSTANCE"), "{said}");
+}
+
+#[test]
 fn parameters_contradict_each_other_no_more_than_a_definition_may() {
     let same = [("outgoing_password", "hidden-inside")];
     let said = reason(&machine(), "start", &with(FULL, &same), Exit::Generic);
