@@ -220,9 +220,14 @@ fn connection_errors() -> Result<String> {
 
 /// No password is in a log, nor in what the agent keeps for itself.
 fn secrets_are_kept() -> Result<()> {
+    // Not as an argument: the lab's own calls are written down.
+    let script = r#"read -r password
+journalctl --boot | grep -F -e "$password"
+grep -rsF -e "$password" /run
+true"#;
     for (_, password) in PASSWORDS {
-        let script = r#"journalctl --boot | grep -F -e "$1"; grep -rsF -e "$1" /run; true"#;
-        let found = exec::output("n1", &["sh", "-c", script, "find", password], b"")?;
+        let input = format!("{password}\n");
+        let found = exec::output("n1", &["sh", "-c", script], input.as_bytes())?;
         ensure!(found.is_empty(), "a password can be read: {}", found.trim());
     }
     Ok(())
