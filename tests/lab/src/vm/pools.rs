@@ -28,6 +28,18 @@ pub(super) fn give_hostids(lab: &Guests) -> Result<()> {
     Ok(())
 }
 
+/// A function for scripts that make pools: `zpool create`, but the module waits until udev has linked to the partitions that
+/// it has just made, and not for one second only, which is too short on a busy machine.
+pub(super) const CREATE_POOL: &str = "create_pool() {
+	local timeout=/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms code=0
+	modprobe zfs
+	echo 30000 >$timeout
+	zpool create \"$@\" || code=$?
+	echo 1000 >$timeout
+	return $code
+}
+";
+
 /// A raidz1 pool with a file system and a volume, on disks of both heads, made on the first and exported there. The
 /// second knows nothing yet of the partitions.
 fn make_pool(lab: &Guests) -> Result<Vec<Disk>> {
@@ -35,8 +47,8 @@ fn make_pool(lab: &Guests) -> Result<Vec<Disk>> {
     let disks = lab.shared_disks(3, "256M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
     let script = format!(
-        "set -e
-zpool create -o cachefile=none -O mountpoint=/tank tank raidz1 {}
+        "{CREATE_POOL}set -e
+create_pool -o cachefile=none -O mountpoint=/tank tank raidz1 {}
 zfs create tank/data
 zfs create -V 32M tank/vol1
 zpool export tank",
@@ -349,7 +361,7 @@ pub fn reserved(lab: &Guests) -> Result<()> {
     give_hostids(lab)?;
     let paths = lab.shelf_disks(2, "256M")?;
     let create = format!(
-        "zpool create -o cachefile=none tank mirror {} && zfs create -V 32M tank/vol1 && zpool export tank",
+        "{CREATE_POOL}create_pool -o cachefile=none tank mirror {} && zfs create -V 32M tank/vol1 && zpool export tank",
         paths.join(" ")
     );
     cluster.output("n1", &["sh", "-c", &create])?;

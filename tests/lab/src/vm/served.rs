@@ -59,10 +59,11 @@ fn make_pool(lab: &Guests) -> Result<Vec<Disk>> {
     let disks = lab.shared_disks(3, "512M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
     let create = format!(
-        "set -e
-zpool create -O mountpoint=none -o cachefile=none tank raidz1 {}
+        "{}set -e
+create_pool -O mountpoint=none -o cachefile=none tank raidz1 {}
 zfs create -V 64M tank/lun1
 zpool export tank",
+        pools::CREATE_POOL,
         paths.join(" ")
     );
     lab.cluster.output("n1", &["sh", "-c", &create])?;

@@ -82,12 +82,13 @@ fn make_pool(lab: &Guests, volumes: usize) -> Result<()> {
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
     // Who writes down a reservation has to know that it is on the disks.
     let create = format!(
-        "set -e
-zpool create -O mountpoint=none -o cachefile=none tank raidz1 {}
+        "{}set -e
+create_pool -O mountpoint=none -o cachefile=none tank raidz1 {}
 zfs create -o mountpoint={NOTES} -o sync=always tank/ha
 for i in $(seq {volumes}); do zfs create -V 32M tank/lun$i; done
 udevadm settle --timeout=100 # It has the new volumes open.
 zpool export tank",
+        pools::CREATE_POOL,
         paths.join(" ")
     );
     // Not by the cluster's way to run commands, which is bounded: volumes take their time under emulation.

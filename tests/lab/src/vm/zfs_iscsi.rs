@@ -382,12 +382,12 @@ fn make_pools(lab: &Guests, luns: usize) -> Result<Vec<Disk>> {
     pools::give_hostids(lab)?;
     let disks = lab.shared_disks(2 * POOLS.len(), "512M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
-    let mut script = "set -e\n".to_owned();
+    let mut script = format!("{}set -e\n", pools::CREATE_POOL);
     for (pool, pair) in POOLS.iter().zip(paths.chunks(2)) {
         let name = pool.name;
         // Who writes down a reservation has to know that it is on the disks.
         script += &format!(
-            "zpool create -O mountpoint=none -o cachefile=none {name} mirror {}
+            "create_pool -O mountpoint=none -o cachefile=none {name} mirror {}
 zfs create -o mountpoint=/{name}/ha -o sync=always {name}/ha
 for i in $(seq {luns}); do zfs create -V 32M {name}/lun$i; done
 udevadm settle --timeout=100 # It has the new volumes open.
