@@ -251,7 +251,10 @@ fn passed_through(lab: &Guests) -> Result<()> {
     log_in(&lab.cluster, &[ADDRESSES[0].1], std::slice::from_ref(&path))?;
     read(&path)?;
     let said = exec::output(CLIENT, &["sg_inq", &path], b"")?;
-    ensure!(said.contains("QEMU"), "it is not the disk itself: {said}");
+    ensure!(
+        said.contains("lab disk"),
+        "it is not the disk itself: {said}"
+    );
     exec::output(
         CLIENT,
         &["iscsiadm", "-m", "node", "-T", IQN, "--logout"],
