@@ -21,13 +21,14 @@ pub type Scenario = (
     fn(&mut Appliance) -> Result<()>,
 );
 
-/// What the stack is for.
-pub const LOST: &[Scenario] = &[("power loss, and return", Some(SECOND.home), power_loss)];
+/// What the stack is for. It ends there, so that it can be part of every run.
+pub const LOST: &[Scenario] = &[("power loss", Some(SECOND.home), lost)];
 
-/// What an administrator does.
+/// What an administrator does, and what happens when a lost head comes back.
 #[rustfmt::skip] // one line a scenario
 pub const CHANGED: &[Scenario] = &[
     ("planned move", None, planned_move),
+    ("power loss, and return", Some(SECOND.home), lost_and_back),
     ("hastor applied again", None, applied_again),
 ];
 
@@ -123,12 +124,17 @@ fn planned_move(stack: &mut Appliance) -> Result<()> {
     stack.lab.settled()
 }
 
-/// A head loses its power. The other one has both pools, and keeps them when the first is back.
-fn power_loss(stack: &mut Appliance) -> Result<()> {
-    let cluster = &stack.lab.cluster;
+/// A head loses its power, and the other one has both pools.
+fn lost(stack: &mut Appliance) -> Result<()> {
     let before = stack.fencings(SECOND.home)?;
-    let cut = cluster.power_off(SECOND.home)?;
-    taken_over(stack, before, cut)?;
+    let cut = stack.lab.cluster.power_off(SECOND.home)?;
+    taken_over(stack, before, cut)
+}
+
+/// The same; and the other one keeps both pools when the head is back.
+fn lost_and_back(stack: &mut Appliance) -> Result<()> {
+    lost(stack)?;
+    let cluster = &stack.lab.cluster;
     let done = actions(stack)?;
     stack.lab.wait_rejoined()?;
     stack.lab.idle()?;
