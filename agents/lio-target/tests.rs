@@ -86,6 +86,23 @@ fn conforms_with_everything_configured() {
 }
 
 #[test]
+fn conforms_with_passwords_in_a_file() {
+    let machine = || {
+        let script = machine();
+        script.write_file("/etc/chap", "hidden-inside\nhidden-outside\n");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(script.path("/etc/chap"), mode).unwrap();
+        script
+    };
+    let params = [
+        ("incoming_username", "initiator"),
+        ("outgoing_username", "target"),
+        ("password_file", "/etc/chap"),
+    ];
+    conformance::<LioTarget>(machine, &with(PLAIN, &params));
+}
+
+#[test]
 fn conforms_on_an_older_kernel() {
     conformance::<LioTarget>(|| machine_with(LioKernel::v6_1()), PLAIN);
 }

@@ -9,7 +9,9 @@ use ocf::testing::{act, conformance};
 use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
-use machine::{LINK, corrupt, device_with_label, machine, machine_last_used_by, without_link};
+use machine::{
+    ANNOUNCE, LINK, corrupt, device_with_label, machine, machine_last_used_by, without_link,
+};
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
 
@@ -401,21 +403,29 @@ fn a_deep_monitor_waits_for_a_transaction_group_unless_one_has_just_been() {
     assert!(deep(5_100_000_000), "did not wait");
 }
 
-/// The kernel's file by which a device is announced once more.
-const ANNOUNCE: &str = "/sys/class/block/zd0/uevent";
-
-#[test]
-fn a_volume_that_udev_has_lost_is_announced_once_more() {
+/// A machine whose udev links to the volume only when that is announced once more.
+fn forgetful_machine() -> Script {
     let script = machine();
     without_link(&script);
-    script.write_file(ANNOUNCE, "");
     script.meanwhile(|tree: &Tree| {
-        if tree.read(ANNOUNCE).is_some_and(|text| text == "change") {
+        let announced = tree.read(ANNOUNCE).is_some_and(|text| text == "change");
+        if announced && !tree.exists(LINK) {
             tree.symlink("/dev/zd0", LINK);
         }
     });
+    script
+}
+
+#[test]
+fn a_volume_that_udev_has_lost_is_announced_once_more() {
+    let script = forgetful_machine();
     ok(&script, "start", TANK);
     assert!(script.tree().exists(LINK));
+}
+
+#[test]
+fn conforms_though_udev_loses_a_volume() {
+    conformance::<ZfsPool>(forgetful_machine, TANK);
 }
 
 #[test]
@@ -423,7 +433,6 @@ fn udev_is_left_alone_while_it_is_busy_and_nothing_is_mounted_meanwhile() {
     const QUEUE: &str = "/run/udev/queue";
     let script = machine();
     without_link(&script);
-    script.write_file(ANNOUNCE, "");
     script.write_file(QUEUE, "");
     script.write_file("/waits", "");
     script.meanwhile(|tree: &Tree| {

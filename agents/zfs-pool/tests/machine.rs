@@ -149,9 +149,17 @@ pub fn corrupt(script: &Script) {
 /// Where udev links to the volume.
 pub const LINK: &str = "/dev/zvol/tank/vol";
 
+/// The kernel's file by which the volume's device is announced once more.
+pub const ANNOUNCE: &str = "/sys/class/block/zd0/uevent";
+
 /// The next import brings a volume that udev has not linked to.
 pub fn without_link(script: &Script) {
-    let imported = |tree: &Tree| import(tree).and(|tree| tree.remove(LINK));
+    let imported = |tree: &Tree| {
+        import(tree).and(|tree| {
+            tree.remove(LINK);
+            tree.write(ANNOUNCE, "");
+        })
+    };
     script.when_matching(is_import, Reply::given(imported));
 }
 
