@@ -455,13 +455,13 @@ impl Agent for LioTarget {
             "import" => Ok(definition::to_toml(&wanted)),
             _ => {
                 let found = self.find(node)?;
-                let mut looked = check_foreign(node, &wanted, &found);
-                if node.call().resource().is_empty() {
-                    looked = looked.context(
+                let checked = check_foreign(node, &wanted, &found);
+                match node.call().resource() {
+                    "" => checked.context(
                         "the resource is not known, and so not what is its own; expected its name in OCF_RESOURCE_INSTANCE",
-                    );
+                    )?,
+                    _ => checked?,
                 }
-                looked?;
                 let active = Expected::noted(node).and_then(|expected| expected.is_active);
                 let role = self.role(node, active.unwrap_or(false))?;
                 let kept = self.kept(node, &wanted, role.as_ref())?;
