@@ -35,6 +35,7 @@ mod service;
 mod steps;
 mod suite;
 mod switch;
+mod threads;
 mod timeline;
 mod vm;
 

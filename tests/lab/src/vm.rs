@@ -446,7 +446,10 @@ fn how_to_play(plan: &Plan) {
 
 /// The demo of the stack.
 pub fn show(keep: bool) -> Result<()> {
-    let guests = Guests::up(&plan::USUAL, &gather()?)?;
+    let guests = Guests::up_packing(&plan::USUAL, || {
+        build_agents("ocf:hastor:vip")?;
+        Parcel::pack(true)
+    })?;
     zfs_iscsi::demo::show(&guests).map_err(|error| {
         anyhow::anyhow!("{error:#}\n{}", evidence::keep(&guests.cluster, "demo"))
     })?;
@@ -456,21 +459,6 @@ pub fn show(keep: bool) -> Result<()> {
         how_to_play(&plan::USUAL);
     }
     Ok(())
-}
-
-/// Has the agents built, and meanwhile the image: each takes minutes, and keeps less than two processors busy.
-fn gather() -> Result<Parcel> {
-    std::thread::scope(|scope| {
-        let parcel = scope.spawn(|| {
-            build_agents("ocf:hastor:vip")?;
-            Parcel::pack(true)
-        });
-        let image = guests::prepare_image();
-        let parcel = parcel
-            .join()
-            .unwrap_or_else(|_| bail!("a thread of the lab has panicked"));
-        image.and(parcel)
-    })
 }
 
 fn status() -> Result<()> {

@@ -1,6 +1,5 @@
 //! A cluster of guests that runs: what a test holds in its hands.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,9 +13,10 @@ use super::snapshot;
 use super::writer::Writer;
 use crate::cluster::Cluster;
 use crate::control::{self, Leash};
-use crate::image::{self, Accelerator, Image};
+use crate::image::{self, Accelerator};
 use crate::layout::CLIENT;
 use crate::progress::say;
+use crate::threads;
 
 /// A guest answers within seconds of being restored; ten times that.
 const ANSWER: Duration = Duration::from_secs(100);
@@ -40,15 +40,19 @@ pub struct Guests {
 impl Guests {
     /// Restores a cluster, and has everything made that is missing for it. `parcel` goes into all guests.
     pub fn up(plan: &Plan, parcel: &Parcel) -> Result<Guests> {
-        let cache = image::cache()?;
-        let snapshot = prepare(plan)?;
+        Guests::restore(prepare(plan)?, parcel)
+    }
+
+    /// The same, with a parcel that is packed while the image is made: each takes minutes, and keeps less than two
+    /// processors busy.
+    pub fn up_packing(plan: &Plan, pack: impl FnOnce() -> Result<Parcel> + Send) -> Result<Guests> {
+        let (setup, parcel) = prepare_beside(plan, pack)?;
+        Guests::restore(setup, &parcel)
+    }
+
+    fn restore(setup: Setup, parcel: &Parcel) -> Result<Guests> {
+        let plan = &setup.plan;
         let begin = Instant::now();
-        let setup = Setup {
-            plan: *plan,
-            image: snapshot.image,
-            run: snapshot::run_directory(&cache),
-            snapshot: Some(snapshot.directory),
-        };
         let leash = control::start_guests(&setup, &[])?;
         let cluster = Cluster::of_guests(plan.heads());
         let lab = Guests {
@@ -123,40 +127,37 @@ impl Guests {
     }
 }
 
-/// What guests start from.
-pub struct Start {
-    /// The directory of the image.
-    pub image: PathBuf,
-    /// The directory of the snapshot.
-    pub directory: PathBuf,
+/// Makes what is missing for a cluster of this plan: packages, image, snapshot; what it starts from.
+pub fn prepare(plan: &Plan) -> Result<Setup> {
+    prepare_beside(plan, || Ok(())).map(|(setup, ())| setup)
 }
 
-/// Makes what is missing for a cluster of this plan: packages, image, snapshot.
-pub fn prepare(plan: &Plan) -> Result<Start> {
+/// The same; until the image is there, other work is done, too.
+fn prepare_beside<R: Send>(
+    plan: &Plan,
+    work: impl FnOnce() -> Result<R> + Send,
+) -> Result<(Setup, R)> {
     let cache = image::cache()?;
     let _turn = image::turn(&cache)?;
-    let image = image_in(&cache)?;
-    let directory = snapshot::ensure(&cache, &image, plan)?;
-    Ok(Start {
+    let (image, done) = threads::both(
+        || {
+            image::prepare_host()?;
+            say(match Accelerator::here()? {
+                Accelerator::Kvm => "guests: with KVM",
+                Accelerator::Tcg => "guests: emulated (this processor offers no vmx or svm)",
+            });
+            image::ensure(&cache)
+        },
+        work,
+    )?;
+    let snapshot = snapshot::ensure(&cache, &image, plan)?;
+    let setup = Setup {
+        plan: *plan,
         image: image.directory,
-        directory,
-    })
-}
-
-/// The first half of it: packages and image.
-pub fn prepare_image() -> Result<()> {
-    let cache = image::cache()?;
-    let _turn = image::turn(&cache)?;
-    image_in(&cache).map(drop)
-}
-
-fn image_in(cache: &Path) -> Result<Image> {
-    image::prepare_host()?;
-    say(match Accelerator::here()? {
-        Accelerator::Kvm => "guests: with KVM",
-        Accelerator::Tcg => "guests: emulated (this processor offers no vmx or svm)",
-    });
-    image::ensure(cache)
+        run: snapshot::run_directory(&cache),
+        snapshot: Some(snapshot),
+    };
+    Ok((setup, done))
 }
 
 /// Waits until the agent of a guest answers.

@@ -23,17 +23,14 @@ const MONITORS: usize = 20;
 const MAKE: &str = r#"set -e
 file_systems=$1 volumes=$2
 shift 2
-# By the kernel's own names, which are there as soon as it has read the partitions: udev takes its time with so many, and
-# the pool would not wait for it.
-modprobe zfs
-echo 30000 >/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms
+# By the kernel's own names, which are there as soon as it has read the partitions: udev takes its time with so many.
 set -- $(readlink -f "$@")
 small=$1
 shift
-zpool create -o cachefile=none small "$small"
+create_pool -o cachefile=none small "$small"
 zfs create small/data
 zfs create -V 8M small/vol
-zpool create -o cachefile=none large raidz2 ${@:1:8} raidz2 ${@:9:8} raidz2 ${@:17:8}
+create_pool -o cachefile=none large raidz2 ${@:1:8} raidz2 ${@:9:8} raidz2 ${@:17:8}
 for i in $(seq $file_systems); do zfs create -u large/data$i; done
 for i in $(seq $volumes); do zfs create -s -V 8M large/vol$i; done
 udevadm settle --timeout=300 # It has the new volumes open.
@@ -112,7 +109,8 @@ pub fn run(lab: &Guests) -> Result<()> {
         .map(Disk::path)
         .collect();
     let (file_systems, volumes) = (FILE_SYSTEMS.to_string(), VOLUMES.to_string());
-    let mut words = vec!["bash", "-c", MAKE, "make", &file_systems, &volumes];
+    let make = [pools::CREATE_POOL, MAKE].concat();
+    let mut words = vec!["bash", "-c", &make, "make", &file_systems, &volumes];
     words.extend(paths.iter().map(String::as_str));
     more(format_args!(
         "making {FILE_SYSTEMS} file systems and {VOLUMES} volumes on {DISKS} disks"

@@ -14,7 +14,7 @@ use super::room::{Setup, bridge_mac};
 use crate::cluster::Cluster;
 use crate::image::{self, Accelerator, Image, Unfinished, recipe};
 use crate::progress::{say, tell};
-use crate::{control, disk, evidence, interrupt, layout};
+use crate::{control, disk, evidence, interrupt, layout, threads};
 
 /// A guest boots for half a minute without hardware virtualisation; ten times that.
 const BOOT: Duration = Duration::from_secs(400);
@@ -191,16 +191,8 @@ fn run(guest: &Guest, words: &[&str], input: &str) -> Result<String> {
 
 /// Does something to all guests at once; the first error.
 pub fn each(guests: &[Guest], act: impl Fn(&Guest) -> Result<()> + Sync) -> Result<()> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = guests
-            .iter()
-            .map(|guest| (guest, scope.spawn(|| act(guest))))
-            .collect();
-        for (guest, thread) in threads {
-            let result = thread.join();
-            let result = result.unwrap_or_else(|_| bail!("a thread of the lab has panicked"));
-            result.with_context(|| guest.name.clone())?;
-        }
-        Ok(())
+    threads::each(guests, |guest| {
+        act(guest).with_context(|| guest.name.clone())
     })
+    .map(drop)
 }

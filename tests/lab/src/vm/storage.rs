@@ -143,6 +143,17 @@ pub fn gather_paths(client: &str) -> Result<()> {
         .context("multipath")
 }
 
+/// Where a client that has logged in at an address finds a LUN.
+pub fn by_path(address: &str, iqn: &str, lun: usize) -> String {
+    format!("/dev/disk/by-path/ip-{address}:3260-iscsi-{iqn}-lun-{lun}")
+}
+
+/// Who a disk is, for a guest: its NAA identifier, by which multipath knows it, too.
+pub fn identity(guest: &str, path: &str) -> Result<String> {
+    let words = ["/usr/lib/udev/scsi_id", "-g", "-u", "-d", path];
+    Ok(exec::output(guest, &words, b"")?.trim().to_owned())
+}
+
 /// The name of the shelf's target.
 const SHELF_TARGET: &str = "iqn.2026-01.example.hastor:shelf";
 

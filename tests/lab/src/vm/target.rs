@@ -21,7 +21,7 @@ use lab_guest::Acks;
 use super::exec;
 use super::guests::Guests;
 use super::pools;
-use super::storage::{Disk, wait_for_paths};
+use super::storage::{Disk, by_path, wait_for_paths};
 use super::writer::Writer;
 use crate::cib::primitive;
 use crate::cluster::{Cluster, RECOVER};
@@ -266,7 +266,7 @@ impl<'a> Stack<'a> {
 
 /// Where the client finds a LUN of the stack.
 fn lun(number: usize) -> String {
-    format!("/dev/disk/by-path/ip-{PORTAL}-iscsi-{IQN}-lun-{number}")
+    by_path(FLOATING, IQN, number)
 }
 
 /// The client finds the target at these addresses and logs in; its disks at these paths are there afterwards.

@@ -10,19 +10,20 @@ mod values;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use lab_guest::Acks;
 
 use super::exec;
 use super::guests::Guests;
 use super::observer::Observer;
 use super::pools;
-use super::storage::{Disk, gather_paths, wait_for_paths};
+use super::storage::{Disk, by_path, gather_paths, identity, wait_for_paths};
 use super::writer::Writer;
 use crate::bmc;
 use crate::cluster::RECOVER;
 use crate::crm::Status;
 use crate::progress::{more, say};
+use crate::threads;
 
 /// A pool of the stack, and who uses it.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +76,11 @@ impl Pool {
         format!("g-{}", self.name)
     }
 
+    /// It and its client, for messages.
+    fn told(&self) -> String {
+        format!("{} of {}", self.client, self.name)
+    }
+
     /// The name of its target.
     pub fn iqn(&self) -> String {
         format!("iqn.2026-01.example.hastor:{}", self.name)
@@ -108,14 +114,11 @@ pub struct Appliance<'a> {
 impl<'a> Appliance<'a> {
     /// Makes the pools, applies the stack, and has the clients write.
     pub fn begin(lab: &'a Guests, whose: Whose, luns: usize) -> Result<Appliance<'a>> {
-        let disks = std::thread::scope(|scope| {
-            // Has nothing to do with the heads.
-            let clients = scope.spawn(|| each_pool(|pool| gather_paths(pool.client)));
-            let disks = begin_on_heads(lab, whose, luns);
-            let clients = clients.join();
-            clients.unwrap_or_else(|_| bail!("a thread of the lab has panicked"))?;
-            disks
-        })?;
+        // Clients have nothing to do with the heads before there is something to log in to.
+        let (disks, _) = threads::both(
+            || begin_on_heads(lab, whose, luns),
+            || each_pool(|pool| gather_paths(pool.client)),
+        )?;
         let addresses: Vec<&str> = POOLS.iter().flat_map(|pool| pool.addresses).collect();
         let names: Vec<&str> = POOLS.iter().map(|pool| pool.name).collect();
         let observer = Observer::start(lab, &names, &addresses)?;
@@ -207,9 +210,7 @@ impl<'a> Appliance<'a> {
     /// Waits until every client has written more.
     pub fn written(&mut self) -> Result<()> {
         for (writer, pool) in self.writers.iter_mut().zip(&POOLS) {
-            writer
-                .wait_for(20)
-                .with_context(|| format!("{} of {}", pool.client, pool.name))?;
+            writer.wait_for(20).with_context(|| pool.told())?;
         }
         Ok(())
     }
@@ -252,12 +253,7 @@ impl<'a> Appliance<'a> {
         let mut told = Vec::new();
         for pool in &POOLS {
             let (begin, end) = self.gap(pool, since)?;
-            told.push(format!(
-                "{} of {} {:.1} s",
-                pool.client,
-                pool.name,
-                end - begin
-            ));
+            told.push(format!("{} {:.1} s", pool.told(), end - begin));
         }
         more(format_args!("longest gap: {}", told.join(", ")));
         Ok(())
@@ -317,9 +313,9 @@ impl<'a> Appliance<'a> {
 
     /// The same, though clients may have been told of errors.
     pub fn end_whatever_they_were_told(self) -> Result<()> {
-        let reports = each_pool_with(self.writers, |_, writer| {
-            let report = writer.finish()?;
-            report.check()?;
+        let reports = threads::each(POOLS.iter().zip(self.writers), |(pool, writer)| {
+            let report = writer.finish().with_context(|| pool.told())?;
+            report.check().with_context(|| pool.told())?;
             Ok(report)
         })?;
         for (report, pool) in reports.iter().zip(&POOLS) {
@@ -335,28 +331,7 @@ impl<'a> Appliance<'a> {
 
 /// Does something for every pool at once; what came of it, in their order, or the first error.
 fn each_pool<R: Send>(act: impl Fn(&'static Pool) -> Result<R> + Sync) -> Result<Vec<R>> {
-    each_pool_with(POOLS.iter().map(|_| ()), |pool, ()| act(pool))
-}
-
-/// The same, with something of each pool's own.
-fn each_pool_with<T: Send, R: Send>(
-    owned: impl IntoIterator<Item = T>,
-    act: impl Fn(&'static Pool, T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    std::thread::scope(|scope| {
-        let act = &act;
-        let threads: Vec<_> = POOLS
-            .iter()
-            .zip(owned)
-            .map(|(pool, own)| (pool, scope.spawn(move || act(pool, own))))
-            .collect();
-        let results = threads.into_iter().map(|(pool, thread)| {
-            let result = thread.join();
-            let result = result.unwrap_or_else(|_| bail!("a thread of the lab has panicked"));
-            result.with_context(|| format!("{} of {}", pool.client, pool.name))
-        });
-        results.collect()
-    })
+    threads::each(&POOLS, |pool| act(pool).with_context(|| pool.told()))
 }
 
 /// Makes the pools and has the cluster serve them; their disks.
@@ -444,13 +419,9 @@ fn log_in(pool: &Pool) -> Result<String> {
     script += &format!("iscsiadm -m node -T {iqn} --login\n");
     exec::output(client, &["sh", "-c", &script], b"")
         .with_context(|| format!("{client} logs in to {iqn}"))?;
-    let paths = pool
-        .addresses
-        .map(|address| format!("/dev/disk/by-path/ip-{address}:3260-iscsi-{iqn}-lun-1"));
+    let paths = pool.addresses.map(|address| by_path(address, &iqn, 1));
     wait_for_paths(client, &paths)?;
-    let words = ["/usr/lib/udev/scsi_id", "-g", "-u", "-d", &paths[0]];
-    let id = exec::output(client, &words, b"")?;
-    let map = format!("/dev/mapper/{}", id.trim());
+    let map = format!("/dev/mapper/{}", identity(client, &paths[0])?);
     wait_for_paths(client, std::slice::from_ref(&map))?;
     Ok(map)
 }

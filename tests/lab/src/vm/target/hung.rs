@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::super::guests::Guests;
-use super::super::storage::Disk;
+use super::super::storage::{Disk, by_path};
 use super::{INITIATORS, IQN, act, listing, log_in, unchanged};
 use crate::cluster::RECOVER;
 use crate::control;
@@ -30,7 +30,7 @@ pub fn run(lab: &Guests) -> Result<()> {
     ];
     let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
     act("n1", &[], "start", &parameters)?.expect(0)?;
-    let path = format!("/dev/disk/by-path/ip-{ADDRESS}:3260-iscsi-{IQN}-lun-1");
+    let path = by_path(ADDRESS, IQN, 1);
     log_in(cluster, &[ADDRESS], std::slice::from_ref(&path))?;
 
     control::ask(&["disk", "hang", &disk.name, "n1", "on"])?;

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::super::exec;
 use super::super::guests::Guests;
-use super::super::storage::{Disk, gather_paths, wait_for_paths};
+use super::super::storage::{Disk, by_path, gather_paths, wait_for_paths};
 use super::{INITIATORS, IQN, MONITOR, log_in, longest_gap, no_errors};
 use crate::cib::primitive;
 use crate::cluster::{Cluster, RECOVER};
@@ -28,7 +28,7 @@ pub fn run(lab: &Guests, moves: usize) -> Result<()> {
         .collect::<Result<Vec<String>>>()?;
     let disks: Vec<String> = addresses
         .iter()
-        .map(|address| format!("/dev/disk/by-path/ip-{address}:3260-iscsi-{IQN}-lun-1"))
+        .map(|address| by_path(address, IQN, 1))
         .collect();
     let words: Vec<&str> = addresses.iter().map(String::as_str).collect();
     log_in(cluster, &words, &disks)?;
