@@ -120,16 +120,22 @@ chap = {{ user = "client", password_file = "{incoming}", mutual_user = "tank", m
 /// Nobody gets in without the right password, and the client believes no target without it.
 fn passwords_count() -> Result<()> {
     let [(_, incoming), (_, outgoing)] = PASSWORDS;
-    for (what, given) in [
-        ("a wrong password", ["wrong-password-1", outgoing]),
+    // It is the target that refuses the first, and the client itself the second.
+    for (what, given, said) in [
+        (
+            "a wrong password",
+            ["wrong-password-1", outgoing],
+            "authorization failure",
+        ),
         (
             "a wrong password of the target's",
             [incoming, "wrong-password-2"],
+            "non-retryable iSCSI login failure",
         ),
     ] {
         match log_in_by_passwords(ADDRESSES[0].1, given) {
             Ok(()) => bail!("{what}: the client is logged in"),
-            Err(error) if format!("{error:#}").contains("authorization failure") => {}
+            Err(error) if format!("{error:#}").contains(said) => {}
             Err(error) => return Err(error.context(what)),
         }
     }
