@@ -300,7 +300,7 @@ impl Making<'_> {
             let np = format!("{dir}/np/{portal}");
             plan.make(np.clone());
             if portal.iser {
-                plan.set(&np, "iser", "1", "parameter portals: iser", Absent::Fail)?;
+                plan.set(&np, "iser", "1", ISER, Absent::Fail)?;
             }
         }
         if plan.made.contains(&dir) || lio::is_enabled(plan.host, &group)? != Some(true) {
@@ -492,6 +492,10 @@ fn initiator_steps(
     }
     Ok(())
 }
+
+/// What a portal needs for RDMA, in the words of a refusal.
+const ISER: &str =
+    "parameter iser_portals (an address that is there already, on an RDMA device): iser";
 
 /// What clears a credential.
 const NO_CREDENTIAL: &str = "NULL";

@@ -64,7 +64,9 @@ pub struct LioTarget {
 
     /// Portals over RDMA (iSER)
     ///
-    /// Those of the portals that use iSER. It needs the kernel's module ib_isert.
+    /// Those of the portals that use iSER, in addition to TCP. It needs the kernel's module ib_isert and an RDMA device
+    /// that has the address already: unlike TCP, the kernel does not listen by RDMA at an address that is yet to come. So
+    /// the address is started before the target (vip's block_ports keeps clients away meanwhile), or it is 0.0.0.0.
     #[arg(long, default_value = "")]
     pub iser_portals: Portals,
 

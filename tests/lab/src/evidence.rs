@@ -55,7 +55,12 @@ fn copy(cluster: &Cluster, folder: &Path) -> Result<()> {
             fs::write(place.join(format!("{daemon}.log")), text)?;
         }
         let (query, view) = (["cibadmin", "--query"], ["crm_mon", "-1rf"]);
-        for (file, words) in [("cib.xml", &query[..]), ("crm_mon.txt", &view)] {
+        let mut asked = vec![("cib.xml", &query[..]), ("crm_mon.txt", &view)];
+        // Only a guest has a kernel of its own, whose console is quiet.
+        if place.join("console.log").exists() {
+            asked.push(("kernel.log", &["dmesg"]));
+        }
+        for (file, words) in asked {
             fs::write(place.join(file), or_why(cluster.output(node, words)))?;
         }
     }

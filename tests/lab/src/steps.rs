@@ -86,6 +86,7 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: target, foreign", OnGuests(vm::target::foreign::run)),
     ("guests: target, defined in its pool", OnGuests(vm::target::defined::run)),
     ("guests: target, refused", OnGuests(vm::target::refused::run)),
+    ("guests: target, RDMA", OnGuests(vm::target::rdma::run)),
     ("guests: zfs-iscsi, power loss", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::LOST))),
     ("long: zfs-iscsi, changed", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::CHANGED))),
     ("long: zfs-iscsi, heads", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::HEADS))),

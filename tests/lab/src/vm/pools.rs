@@ -28,15 +28,18 @@ pub(super) fn give_hostids(lab: &Guests) -> Result<()> {
     Ok(())
 }
 
-/// A function for scripts that make pools: `zpool create`, but the module waits until udev has linked to the partitions that
-/// it has just made, and not for one second only, which is too short on a busy machine.
+/// A function for scripts that make pools: `zpool create`, once more if a device was unavailable. udev reads a disk's
+/// partitions anew when somebody has written to it, as `zpool create` itself has; for that moment they are gone, and the
+/// module gives up at once. What it met is printed.
 pub(super) const CREATE_POOL: &str = "create_pool() {
-	local timeout=/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms code=0
+	local tries=3
 	modprobe zfs
-	echo 30000 >$timeout
-	zpool create \"$@\" || code=$?
-	echo 1000 >$timeout
-	return $code
+	until zpool create -f \"$@\"; do
+		grep 'open error' /proc/spl/kstat/zfs/dbgmsg >&2 || :
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || return 1
+		udevadm settle --timeout=100
+	done
 }
 ";
 

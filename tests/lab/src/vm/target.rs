@@ -9,6 +9,7 @@ pub mod libiscsi;
 pub mod many;
 pub mod moved;
 pub mod paths;
+pub mod rdma;
 pub mod refused;
 pub mod reserved;
 

@@ -117,7 +117,7 @@ impl<'a> Appliance<'a> {
         // Clients have nothing to do with the heads before there is something to log in to.
         let (disks, _) = threads::both(
             || begin_on_heads(lab, whose, luns),
-            || each_pool(|pool| gather_paths(pool.client)),
+            || each_pool(|pool| prepare_client(pool.client)),
         )?;
         let addresses: Vec<&str> = POOLS.iter().flat_map(|pool| pool.addresses).collect();
         let names: Vec<&str> = POOLS.iter().map(|pool| pool.name).collect();
@@ -342,9 +342,14 @@ fn begin_on_heads(lab: &Guests, whose: Whose, luns: usize) -> Result<Vec<Disk>> 
         Whose::Ours => apply(lab, luns)?,
         Whose::Peers => {
             // Their agent does not look for partitions that were made behind the other head's back.
-            for disk in &disks {
+            for (head, disk) in lab
+                .plan
+                .heads()
+                .iter()
+                .flat_map(|head| disks.iter().map(move |disk| (head, disk)))
+            {
                 lab.cluster
-                    .output("n2", &["blockdev", "--rereadpt", &disk.path()])?;
+                    .output(head, &["blockdev", "--rereadpt", &disk.path()])?;
             }
             lab.cluster.load(&peers::cib(luns)?)?;
         }
@@ -352,26 +357,28 @@ fn begin_on_heads(lab: &Guests, whose: Whose, luns: usize) -> Result<Vec<Disk>> 
     Ok(disks)
 }
 
-/// Two mirrors with so many volumes each, on disks of both heads, made on the first and exported there.
+/// Two mirrors with so many volumes each, on disks of both heads, each made where it is at home, and exported there.
 fn make_pools(lab: &Guests, luns: usize) -> Result<Vec<Disk>> {
     pools::give_hostids(lab)?;
     let disks = lab.shared_disks(2 * POOLS.len(), "512M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
-    let mut script = format!("{}set -e\n", pools::CREATE_POOL);
-    for (pool, pair) in POOLS.iter().zip(paths.chunks(2)) {
+    threads::each(POOLS.iter().zip(paths.chunks(2)), |(pool, pair)| {
         let name = pool.name;
         // Who writes down a reservation has to know that it is on the disks.
-        script += &format!(
-            "create_pool -O mountpoint=none -o cachefile=none {name} mirror {}
+        let script = format!(
+            "{}set -e
+create_pool -O mountpoint=none -o cachefile=none {name} mirror {}
 zfs create -o mountpoint=/{name}/ha -o sync=always {name}/ha
 for i in $(seq {luns}); do zfs create -V 32M {name}/lun$i; done
 udevadm settle --timeout=100 # It has the new volumes open.
-zpool export {name}\n",
+zpool export {name}",
+            pools::CREATE_POOL,
             pair.join(" ")
         );
-    }
-    // Not by the cluster's way to run commands, which is bounded: volumes take their time under emulation.
-    exec::output("n1", &["sh", "-c", &script], b"").context("making the pools")?;
+        // Not by the cluster's way to run commands, which is bounded: volumes take their time under emulation.
+        exec::output(pool.home, &["sh", "-c", &script], b"")
+            .with_context(|| format!("making {name}"))
+    })?;
     Ok(disks)
 }
 
@@ -400,24 +407,35 @@ fn apply(lab: &Guests, luns: usize) -> Result<()> {
         .context("hastor apply")
 }
 
+/// What a client has to notice of a path that is gone, and when it goes over to the other one.
+const TIMEOUTS: &str = r#"cat >>/etc/iscsi/iscsid.conf <<END
+node.session.timeo.replacement_timeout = 5
+node.conn[0].timeo.noop_out_interval = 2
+node.conn[0].timeo.noop_out_timeout = 5
+END
+"#;
+
+/// Has a client use both of its networks.
+fn prepare_client(client: &str) -> Result<()> {
+    exec::output(client, &["sh", "-c", TIMEOUTS], b"").context("the client's timeouts")?;
+    gather_paths(client)
+}
+
 /// The client of a pool finds its target on both networks and logs in; its disk, which is on both.
 fn log_in(pool: &Pool) -> Result<String> {
     let (client, iqn) = (pool.client, pool.iqn());
-    let mut script = "set -e\n".to_owned();
+    let [portal, _] = pool.addresses;
     // Each portal is told of all of its target.
-    script += &format!(
-        "iscsiadm -m discovery -t sendtargets -p {}\n",
-        pool.addresses[0]
-    );
-    for (name, value) in [
-        ("node.session.timeo.replacement_timeout", "5"),
-        ("node.conn[0].timeo.noop_out_interval", "2"),
-        ("node.conn[0].timeo.noop_out_timeout", "5"),
-    ] {
-        script += &format!("iscsiadm -m node -T {iqn} -o update -n '{name}' -v {value}\n");
-    }
-    script += &format!("iscsiadm -m node -T {iqn} --login\n");
-    exec::output(client, &["sh", "-c", &script], b"")
+    let words = [
+        "-m",
+        "discovery",
+        "-t",
+        "sendtargets",
+        "-p",
+        portal,
+        "--login",
+    ];
+    exec::output(client, &[&["iscsiadm"][..], &words].concat(), b"")
         .with_context(|| format!("{client} logs in to {iqn}"))?;
     let paths = pool.addresses.map(|address| by_path(address, &iqn, 1));
     wait_for_paths(client, &paths)?;
