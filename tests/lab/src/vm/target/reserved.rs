@@ -45,8 +45,10 @@ pub fn ours(lab: &Guests) -> Result<()> {
 /// What becomes of it with the peers' agents: printed, and not judged.
 pub fn peers(lab: &Guests) -> Result<()> {
     // Without this directory the kernel refuses every registration, and nobody makes it; targetcli says where it is to be.
-    let make =
-        r#"targetcli /iscsi ls >/dev/null; mkdir -p "$(cat /sys/kernel/config/target/dbroot)/pr""#;
+    // With a home of its own: where it has been called before, it forgets that it shall add no portal, and the peers' agent
+    // cannot start.
+    let make = r#"TARGETCLI_HOME=/run/hastor-lab-targetcli targetcli /iscsi ls >/dev/null
+mkdir -p "$(cat /sys/kernel/config/target/dbroot)/pr""#;
     for head in lab.plan.heads() {
         lab.cluster.output(&head, &["sh", "-c", make])?;
     }
