@@ -117,8 +117,8 @@ fn measure(lab: &Guests, whose: Whose, luns: usize, times: u32) -> Result<Found>
         stack.written()?;
         found.moves.push(outage(&stack, first, None, begin)?);
     }
-    stack.restored()?;
     for _ in 0..times {
+        stack.restored()?;
         let before = stack.fencings(second.home)?;
         let cut = lab.cluster.power_off(second.home)?;
         stack.wait_fenced(second.home, before)?;
@@ -127,7 +127,6 @@ fn measure(lab: &Guests, whose: Whose, luns: usize, times: u32) -> Result<Found>
         found
             .losses
             .push(outage(&stack, second, Some(second.home), cut)?);
-        stack.restored()?;
     }
     for what in [MOVE, LOSS] {
         for outage in found.outages(what) {
