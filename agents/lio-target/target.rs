@@ -10,6 +10,7 @@ use host::TooSlow;
 use host::net::portblock::{self, Protocol};
 use ocf::{Secret, prelude::*};
 use probe::lio;
+use probe::zfs::{self, PoolState};
 
 use crate::alua::{self, Passive, Role};
 use crate::expected::Expected;
@@ -23,6 +24,8 @@ use crate::{definition, depth, device, names, source};
 
 /// How long a device may take to appear that the resource before this one has just made: udev makes its name.
 const APPEARS: Duration = Duration::from_secs(10);
+/// How often it is looked whether devices that have not answered ever will.
+const LOOK: Duration = Duration::from_secs(1);
 /// Time that is kept for saying why it failed.
 const RESERVE: Duration = Duration::from_millis(700);
 
@@ -44,6 +47,9 @@ const RESERVE: Duration = Duration::from_millis(700);
 /// the other offers the same LUNs as standby, and opens no device.
 ///
 /// Portals need no address yet: the address may, and should, come after the target and go before it.
+///
+/// A stop that meets a device that does not answer fails shortly before its timeout, and names the LUN and its commands in
+/// flight; for a volume of a pool that ZFS has suspended it fails at once, because that pool will not answer.
 ///
 /// Parameters have the names and meanings they have in ocf:heartbeat:iSCSITarget and ocf:heartbeat:iSCSILogicalUnit.
 #[derive(clap::Parser, Debug)]
@@ -730,14 +736,22 @@ fn take_away(node: &Node, found: &Found, serials: &[String]) -> Result<()> {
 }
 
 /// Carries steps out in a process of their own: with a device that does not answer, the kernel waits in the middle of one.
+/// If that device never will, as a volume of a pool that ZFS has suspended, the time that is left would be lost.
 fn carry_out(node: &Node, what: &str, steps: &[Step], expected: &Expected) -> Result<()> {
     let limit = node.time_left().saturating_sub(RESERVE);
-    let done = node.apart(what, limit, |host| steps::apply(host, steps));
+    let mut go_on = || {
+        waiting(node, expected)
+            .iter()
+            .all(|it| it.suspended.is_none())
+    };
+    let done = node.apart_watching(what, limit, LOOK, &mut go_on, |host| {
+        steps::apply(host, steps)
+    });
     let warnings = done.map_err(|error| match error.downcast_ref::<TooSlow>() {
         None => error,
-        Some(_) => match waiting(node, expected) {
-            Some(units) => error.context(units),
-            None => error,
+        Some(_) => match waiting(node, expected)[..] {
+            [] => error,
+            ref units => error.context(told(units)),
         },
     })?;
     for warning in warnings {
@@ -746,23 +760,55 @@ fn carry_out(node: &Node, what: &str, steps: &[Step], expected: &Expected) -> Re
     Ok(())
 }
 
+/// A unit whose device has not answered.
+struct Waiting<'a> {
+    lun: u16,
+    path: &'a str,
+    /// Commands that it has not answered.
+    count: u64,
+    /// The pool that ZFS has suspended, if it is a volume of one: then it will not answer.
+    suspended: Option<String>,
+}
+
 /// The units whose devices have not answered.
-fn waiting(node: &Host, expected: &Expected) -> Option<String> {
-    let mut all = Vec::new();
-    for target in &expected.targets {
-        for (lun, name) in &target.luns {
-            let unit = expected.units.iter().find(|unit| unit.name == *name);
-            let Some(path) = unit.and_then(|unit| unit.path.as_ref()) else {
-                continue;
-            };
-            let class = device::class(node, path).ok().flatten();
-            let count = class.map_or(0, |class| device::in_flight(node, &class).unwrap_or(0));
-            if count > 0 {
-                all.push(format!("LUN {lun} ({path}): {count} commands in flight"));
-            }
-        }
-    }
-    (!all.is_empty()).then(|| all.join(", "))
+fn waiting<'a>(node: &Host, expected: &'a Expected) -> Vec<Waiting<'a>> {
+    let luns = expected.targets.iter().flat_map(|target| &target.luns);
+    let one = |(lun, name): (&u16, &String)| {
+        let unit = expected.units.iter().find(|unit| unit.name == *name)?;
+        let path = unit.path.as_deref()?;
+        let class = device::class(node, path).ok().flatten()?;
+        let count = device::in_flight(node, &class).unwrap_or(0);
+        (count > 0).then(|| Waiting {
+            lun: *lun,
+            path,
+            count,
+            suspended: suspended_pool(node, path),
+        })
+    };
+    luns.filter_map(one).collect()
+}
+
+/// The pool of the volume to which a path leads, if ZFS has suspended it.
+fn suspended_pool(node: &Host, path: &str) -> Option<String> {
+    let volume = definition::volumes::of_link(path)?;
+    let (pool, _) = volume.split_once('/')?;
+    let state = zfs::state(node, pool).ok().flatten();
+    (state == Some(PoolState::Suspended)).then(|| pool.to_owned())
+}
+
+fn told(units: &[Waiting]) -> String {
+    let one = |it: &Waiting| {
+        let why = match &it.suspended {
+            Some(pool) => format!(", which pool {pool} does not answer: it is suspended"),
+            None => String::new(),
+        };
+        let Waiting {
+            lun, path, count, ..
+        } = it;
+        format!("LUN {lun} ({path}): {count} commands in flight{why}")
+    };
+    let all: Vec<String> = units.iter().map(one).collect();
+    all.join(", ")
 }
 
 fn group_tag(text: &str) -> Result<u16, String> {

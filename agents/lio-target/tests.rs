@@ -441,6 +441,35 @@ fn a_file_with_passwords_is_nobody_elses() {
 type Damage = (&'static str, &'static str, fn(&Script));
 
 #[test]
+fn a_stop_does_not_wait_for_a_pool_that_is_suspended() {
+    let script = machine();
+    ok(&script, "start", FULL);
+    script.stuck("taking the target away");
+    script.write_file("/sys/class/block/zd0/inflight", "       1        2\n");
+    let state = "/proc/spl/kstat/zfs/tank/state";
+    for (word, why, seconds) in [
+        // It may answer yet.
+        (
+            "ONLINE",
+            "LUN 1 (/dev/zvol/tank/a): 3 commands in flight: taking",
+            10.0..20.0,
+        ),
+        (
+            "SUSPENDED",
+            "LUN 1 (/dev/zvol/tank/a): 3 commands in flight, which pool tank does not answer: it is suspended: taking",
+            0.5..2.0,
+        ),
+    ] {
+        script.write_file(state, &format!("{word}\n"));
+        let said = reason(&script, "stop", FULL, Exit::Generic);
+        assert!(said.starts_with(why), "{word}: {said}");
+        let after = said.rsplit_once("not finished after ").unwrap().1;
+        let after: f64 = after.split(' ').next().unwrap().parse().unwrap();
+        assert!(seconds.contains(&after), "{word}: {said}");
+    }
+}
+
+#[test]
 fn a_monitor_misses_whatever_is_missing() {
     let damage: [Damage; 7] = [
         ("disabled", "it is disabled", |script| {

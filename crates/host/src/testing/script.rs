@@ -17,7 +17,9 @@ use super::reply::{End, Reply};
 use super::{Network, Tree};
 use crate::cmd::{Cmd, CmdError, Output, Status};
 use crate::net::{Net, NetError};
-use crate::{Access, Connection, Deadline, Host, MountFlags, PrError, Reservations, System, Watch};
+use crate::{
+    Access, Connection, Deadline, Host, MountFlags, PrError, Reservations, System, TooSlow, Watch,
+};
 
 /// A machine for tests. A clone is the same machine.
 ///
@@ -41,6 +43,7 @@ struct State {
     busy: Vec<Predicate>,
     meanwhile: Vec<Meanwhile>,
     stubborn: Vec<i32>,
+    stuck: Vec<String>,
     services: BTreeMap<SocketAddr, Service>,
     lio: Option<Lio>,
     /// The key that this host has registered with a disk.
@@ -129,6 +132,7 @@ impl Script {
             busy: Vec::new(),
             meanwhile: Vec::new(),
             stubborn: Vec::new(),
+            stuck: Vec::new(),
             services: BTreeMap::new(),
             lio: None,
             our_keys: BTreeMap::new(),
@@ -275,6 +279,11 @@ impl Script {
         self.state().stubborn.push(pid);
     }
 
+    /// Work that is done apart, by its name, and never ends: it waits in the kernel, and is left behind.
+    pub fn stuck(&self, what: &str) {
+        self.state().stuck.push(what.to_owned());
+    }
+
     pub(super) fn our_key(&self, disk: &str) -> Option<u64> {
         self.state().our_keys.get(disk).copied()
     }
@@ -400,12 +409,21 @@ impl System for Script {
     /// In this process, so that what it does to the machine is not lost.
     fn apart(
         &self,
-        _: &str,
-        _: Duration,
-        _: Watch<'_>,
+        what: &str,
+        limit: Duration,
+        watch: Watch<'_>,
         work: &mut dyn FnMut() -> String,
     ) -> anyhow::Result<String> {
-        Ok(work())
+        if !self.state().stuck.iter().any(|it| it == what) {
+            return Ok(work());
+        }
+        let begun = self.now();
+        self.take(limit, watch);
+        anyhow::bail!(TooSlow {
+            what: what.to_owned(),
+            after: self.now() - begun,
+            abandoned: true,
+        })
     }
 
     fn read_at(&self, device: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
