@@ -66,7 +66,9 @@ impl Expected {
         let unit = |unit: &Unit| {
             let store = making.store(unit);
             let (path, writable) = match &unit.backing {
-                Backing::Block { path, read_only } => (Some(path), !read_only),
+                Backing::Block {
+                    path, read_only, ..
+                } => (Some(path), !read_only),
                 _ => (None, false),
             };
             let is_open = !store.hba.starts_with("rd_mcp");

@@ -5,6 +5,7 @@ mod definition;
 mod depth;
 mod device;
 mod digest;
+mod durable;
 mod expected;
 mod names;
 mod own;

@@ -538,7 +538,9 @@ fn identity(unit: &Unit) -> Vec<(String, String)> {
 /// How a backstore is told its device.
 fn control(host: &Host, unit: &Unit) -> Result<String> {
     Ok(match &unit.backing {
-        Backing::Block { path, read_only } => {
+        Backing::Block {
+            path, read_only, ..
+        } => {
             let read_only = u8::from(*read_only);
             format!("udev_path={path},readonly={read_only}")
         }

@@ -121,7 +121,11 @@ fn unit(
 ) -> Unit {
     let path = path.to_owned();
     let backing = match agent.liot_bstype {
-        Backstore::Block => Backing::Block { path, read_only },
+        Backstore::Block => Backing::Block {
+            path,
+            read_only,
+            write_back: agent.write_cache.is_on(),
+        },
         Backstore::Fileio => Backing::File {
             path,
             size: None,

@@ -20,7 +20,7 @@ use crate::reservations::{self, Kept};
 use crate::steps::{self, Step};
 use crate::values::{self, Backstore, Initiators, Luns, Portals, Settings};
 use crate::wanted::{Access, Wanted};
-use crate::{definition, depth, device, names, source};
+use crate::{definition, depth, device, durable, names, source};
 
 /// How long a device may take to appear that the resource before this one has just made: udev makes its name.
 const APPEARS: Duration = Duration::from_secs(10);
@@ -204,7 +204,12 @@ pub struct LioTarget {
 
     /// Cache writes in memory
     ///
-    /// With liot_bstype=fileio: says that data is written while it is only in this node's memory. A failover loses it.
+    /// Without it a write is on the disks before the initiator is told so. For this the volumes of ZFS that are LUNs get the
+    /// property sync=always at start, if they have another value, and files (liot_bstype=fileio) are written synchronously;
+    /// a pool with a log device on flash keeps that fast. With true, volumes are left as they are, and files are cached:
+    /// data that an initiator has written can be in this node's memory only, and a failover loses it, even if the
+    /// initiator flushes: its flush is repeated to the other node, which knows nothing of that data and says that all is
+    /// well. Other block devices cache nothing in a node's memory.
     #[arg(long, default_value = "false")]
     pub write_cache: Flag,
 
@@ -477,9 +482,16 @@ impl Agent for LioTarget {
                 let steps = self
                     .making(&own, &wanted, &kept, role.as_ref())
                     .steps(node, &found)?;
-                Ok(match steps.is_empty() {
+                let first = match stands_by(role.as_ref()) {
+                    true => None,
+                    false => durable::command(node, &wanted)?,
+                };
+                let first = first.iter().map(|command| format!("{command}\n"));
+                let lines = first.chain(steps.iter().map(|step| format!("{step}\n")));
+                let text: String = lines.collect();
+                Ok(match text.is_empty() {
                     true => "nothing would change\n".to_owned(),
-                    false => steps.iter().map(|step| format!("{step}\n")).collect(),
+                    false => text,
                 })
             }
         }
@@ -574,6 +586,7 @@ impl LioTarget {
         let begun = node.now();
         if !stands_by(role) {
             await_devices(node, wanted)?;
+            durable::make(node, wanted)?;
         }
         let kept = self.kept(node, wanted, role)?;
         reservations::make_way(node, &kept)?;

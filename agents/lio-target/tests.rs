@@ -9,7 +9,7 @@ use ocf::testing::{act, call, conformance};
 use ocf::{Call, Exit, Outcome};
 
 use crate::target::LioTarget;
-use machine::{DISKS, machine, machine_with};
+use machine::{ASKS_FOR_SYNC, DISKS, machine, machine_with};
 
 const IQN: &str = "iqn.2026-01.com.example:tank";
 const ALICE: &str = "iqn.2026-01.com.example:alice";
@@ -155,7 +155,7 @@ fn a_plan_changes_nothing() {
     assert!(plan.ends_with("tpgt_1/enable 1\n"), "{plan}");
     assert!(plan.contains("auth/password (secret)"), "{plan}");
     assert!(!plan.contains("hidden"), "{plan}");
-    assert_eq!(script.steps(), Vec::<String>::new());
+    assert_eq!(script.steps(), [format!("{ASKS_FOR_SYNC}tank/a")]);
 }
 
 #[test]
@@ -439,6 +439,47 @@ fn a_file_with_passwords_is_nobody_elses() {
 
 /// What is harmed, what the monitor has to say, and how.
 type Damage = (&'static str, &'static str, fn(&Script));
+
+#[test]
+fn a_volume_waits_for_its_disks_before_it_is_a_lun() {
+    let cached = || {
+        let said = "tank/a\tsync\tstandard\tdefault\ntank/c\tsync\tdisabled\tinherited from tank\n";
+        // That one of them is a volume its device says.
+        let script = machine().when(&format!("{ASKS_FOR_SYNC}tank/a tank/c"), Reply::ok(said));
+        script.write_file("/dev/zd32", "tank/c");
+        script
+    };
+    let set = "zfs set sync=always tank/a tank/c";
+    let luns = "1=/dev/zvol/tank/a 2=/dev/zvol/tank/b,ro 3=/dev/zd32";
+    let params = [("iqn", IQN), ("luns", luns)];
+
+    let script = cached().when(set, Reply::ok(""));
+    let plan = act::<LioTarget>(&script, "plan", &params);
+    assert!(plan.stdout.starts_with(&format!("{set}\n")), "{plan:?}");
+    script.clear_steps();
+    ok(&script, "start", &params);
+    let steps = script.steps();
+    let at = |what: &str| steps.iter().position(|step| step.contains(what)).unwrap();
+    assert!(at(set) < at("/control"), "{steps:#?}");
+
+    let script = cached().when(set, Reply::fails(1, "cannot set property: out of space"));
+    let why = reason(&script, "start", &params, Exit::Generic);
+    assert!(
+        why.contains("write_cache=false") && why.contains("out of space"),
+        "{why}"
+    );
+    assert!(script.lio().held().is_empty());
+
+    // Who wants the cache has it.
+    let script = machine();
+    script.clear_steps();
+    ok(&script, "start", &with(&params, &[("write_cache", "true")]));
+    assert!(
+        !script.steps().concat().contains("zfs "),
+        "{:?}",
+        script.steps()
+    );
+}
 
 #[test]
 fn a_stop_does_not_wait_for_a_pool_that_is_suspended() {

@@ -47,6 +47,8 @@ pub enum Backing {
         path: String,
         /// Refuse writes.
         read_only: bool,
+        /// Of a volume of ZFS: leave it to the volume whether data is written while it is in this host's memory only.
+        write_back: bool,
     },
     /// A file (fileio).
     File {

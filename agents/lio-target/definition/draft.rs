@@ -35,6 +35,8 @@ pub enum Data {
         name: String,
         /// Refuse writes.
         read_only: bool,
+        /// See [`Backing::Block`].
+        write_back: bool,
     },
     /// Anything else.
     Backing(Backing),
@@ -319,7 +321,11 @@ impl UnitDraft {
                 backing.clone(),
                 self.block_size.or(self.usual_block_size),
             ),
-            Data::Volume { name, read_only } => {
+            Data::Volume {
+                name,
+                read_only,
+                write_back,
+            } => {
                 // What is said here needs no look at the volume.
                 let volume = match (&self.identity, self.block_size) {
                     (Some(_), Some(_)) => None,
@@ -343,6 +349,7 @@ impl UnitDraft {
                 let backing = Backing::Block {
                     path: volumes::link(name),
                     read_only: *read_only,
+                    write_back: *write_back,
                 };
                 (identity, backing, Some(block_size))
             }

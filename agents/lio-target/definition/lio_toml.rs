@@ -119,10 +119,12 @@ impl Reader<'_, '_> {
             [Some(volume), None, None, None] => Data::Volume {
                 name: volume.read(volumes::dataset)?,
                 read_only: flag(table, "read_only")?,
+                write_back: flag(table, "write_back")?,
             },
             [None, Some(device), None, None] => Data::Backing(Backing::Block {
                 path: device.read(path)?,
                 read_only: flag(table, "read_only")?,
+                write_back: flag(table, "write_back")?,
             }),
             [None, None, Some(file), None] => Data::Backing(Backing::File {
                 path: file.read(path)?,
@@ -321,6 +323,7 @@ impl Reader<'_, '_> {
                     let data = Data::Volume {
                         name: volume.name.clone(),
                         read_only: false,
+                        write_back: false,
                     };
                     let unit = self.with_defaults(UnitDraft::of(data));
                     self.draft.units.push(unit);

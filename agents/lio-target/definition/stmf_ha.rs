@@ -48,6 +48,7 @@ pub fn draft(text: &str, place: &Place) -> Result<Draft> {
             units.push(UnitDraft::of(Data::Volume {
                 name: volume,
                 read_only: false,
+                write_back: false,
             }));
         }
     }

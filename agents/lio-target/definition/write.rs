@@ -44,11 +44,19 @@ fn write_unit(text: &mut String, unit: &Unit) {
     };
     line!(text, "\n[[unit]]");
     let data = match (&volume, &unit.backing) {
-        (Some(name), Backing::Block { read_only, .. }) => {
+        (
+            Some(name),
+            Backing::Block {
+                read_only,
+                write_back,
+                ..
+            },
+        ) => {
             line!(text, "volume = {}", quoted(name));
             Data::Volume {
                 name: name.clone(),
                 read_only: *read_only,
+                write_back: *write_back,
             }
         }
         (_, backing) => {
@@ -66,8 +74,17 @@ fn write_unit(text: &mut String, unit: &Unit) {
     }
     match &unit.backing {
         Backing::Block {
-            read_only: true, ..
-        } => line!(text, "read_only = true"),
+            read_only,
+            write_back,
+            ..
+        } => {
+            if *read_only {
+                line!(text, "read_only = true");
+            }
+            if *write_back {
+                line!(text, "write_back = true");
+            }
+        }
         Backing::File {
             size, write_back, ..
         } => {

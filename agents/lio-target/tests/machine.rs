@@ -1,6 +1,6 @@
 //! A machine with three volumes and a kernel that has LIO.
 
-use host::testing::{LioKernel, Script};
+use host::testing::{LioKernel, Reply, Script};
 
 /// Its volumes and their numbers.
 pub const DISKS: [(&str, &str, &str); 3] = [
@@ -8,6 +8,9 @@ pub const DISKS: [(&str, &str, &str); 3] = [
     ("zd16", "230:16", "b"),
     ("zd32", "230:32", "c"),
 ];
+
+/// How it is asked whether volumes wait for their disks.
+pub const ASKS_FOR_SYNC: &str = "zfs get -Hp -o name,property,value,source sync ";
 
 /// With Linux 6.12.
 pub fn machine() -> Script {
@@ -43,6 +46,11 @@ pub fn machine_with(kernel: LioKernel) -> Script {
         tree.write(&format!("/sys/class/block/{disk}/ro"), "0\n");
         tree.symlink(&format!("/dev/{disk}"), &format!("/dev/zvol/tank/{volume}"));
     }
+    let durable = DISKS.map(|(_, _, volume)| format!("tank/{volume}\tsync\talways\tlocal\n"));
+    let script = script.when_matching(
+        |cmd| cmd.to_string().contains(ASKS_FOR_SYNC),
+        Reply::ok(durable.concat()),
+    );
     let portals = ["127.0.0.1:3260", "192.0.2.10:3260", "[2001:db8::10]:3261"];
     portals.into_iter().fold(script, |script, portal| {
         script.service(portal, iscsi_answers)

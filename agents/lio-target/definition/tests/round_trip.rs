@@ -21,10 +21,19 @@ fn backing() -> impl Strategy<Value = Backing> {
     let path = "/dev/[a-z][a-z 0-9\"\\\\%+._é-]{0,10}[a-z]";
     let volume = "tank/[a-z][a-z 0-9:._-]{0,8}[a-z]";
     prop_oneof![
-        (path, any::<bool>()).prop_map(|(path, read_only)| Backing::Block { path, read_only }),
-        (volume, any::<bool>()).prop_map(|(volume, read_only)| Backing::Block {
-            path: super::super::volumes::link(&volume),
-            read_only
+        (path, any::<bool>(), any::<bool>()).prop_map(|(path, read_only, write_back)| {
+            Backing::Block {
+                path,
+                read_only,
+                write_back,
+            }
+        }),
+        (volume, any::<bool>(), any::<bool>()).prop_map(|(volume, read_only, write_back)| {
+            Backing::Block {
+                path: super::super::volumes::link(&volume),
+                read_only,
+                write_back,
+            }
         }),
         (path, option::of(1..i64::MAX as u64), any::<bool>()).prop_map(
             |(path, size, write_back)| Backing::File {

@@ -6,6 +6,7 @@ pub mod defined;
 pub mod foreign;
 pub mod hung;
 pub mod libiscsi;
+pub mod lost;
 pub mod many;
 pub mod moved;
 pub mod paths;
@@ -76,8 +77,8 @@ impl Whose {
     }
 }
 
-/// A pool with so many volumes, on disks of both heads, exported: `tank/lun1` and so on.
-fn make_pool(lab: &Guests, volumes: usize) -> Result<()> {
+/// A pool with so many volumes, on disks of both heads, exported: `tank/lun1` and so on. Its disks.
+fn make_pool(lab: &Guests, volumes: usize) -> Result<Vec<Disk>> {
     pools::give_hostids(lab)?;
     let disks = lab.shared_disks(3, "512M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
@@ -99,7 +100,7 @@ zpool export tank",
         lab.cluster
             .output("n2", &["blockdev", "--rereadpt", path])?;
     }
-    Ok(())
+    Ok(disks)
 }
 
 /// A group of everything a client needs, as XML.
