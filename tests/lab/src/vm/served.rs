@@ -61,7 +61,7 @@ fn make_pool(lab: &Guests) -> Result<Vec<Disk>> {
     let create = format!(
         "{}set -e
 create_pool -O mountpoint=none -o cachefile=none tank raidz1 {}
-zfs create -V 64M tank/lun1
+zfs create -o sync=always -V 64M tank/lun1 # The peers' target answers writes from a volume's memory.
 zpool export tank",
         pools::CREATE_POOL,
         paths.join(" ")
