@@ -65,7 +65,7 @@ pub enum Whose {
 
 /// For the whole stack to be where it belongs, with a fencing and an import. The peers call targetcli some forty times for
 /// eight LUNs, seconds each under emulation.
-const SETTLE: Duration = Duration::from_secs(RECOVER.as_secs() * 10);
+const SETTLE: Duration = Duration::from_secs(RECOVER.as_secs() * 30);
 
 /// Between two records of a client: how exactly its wait is known.
 const EVERY: Duration = Duration::from_millis(100);
