@@ -24,8 +24,8 @@ use crate::{definition, depth, device, durable, names, source};
 
 /// How long a device may take to appear that the resource before this one has just made: udev makes its name.
 const APPEARS: Duration = Duration::from_secs(10);
-/// How often it is looked whether devices that have not answered ever will.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked whether devices that have not answered ever will; longer than it takes if none is waited for.
+const LOOK: Duration = Duration::from_secs(2);
 /// Time that is kept for saying why it failed.
 const RESERVE: Duration = Duration::from_millis(700);
 
@@ -49,7 +49,7 @@ const RESERVE: Duration = Duration::from_millis(700);
 /// Portals need no address yet: the address may, and should, come after the target and go before it.
 ///
 /// A stop that meets a device that does not answer fails shortly before its timeout, and names the LUN and its commands in
-/// flight; for a volume of a pool that ZFS has suspended it fails at once, because that pool will not answer.
+/// flight; for a volume of a pool that ZFS has suspended it fails after two seconds, because that pool will not answer.
 ///
 /// Parameters have the names and meanings they have in ocf:heartbeat:iSCSITarget and ocf:heartbeat:iSCSILogicalUnit.
 #[derive(clap::Parser, Debug)]
@@ -777,13 +777,13 @@ fn carry_out(node: &Node, what: &str, steps: &[Step], expected: &Expected) -> Re
 struct Waiting<'a> {
     lun: u16,
     path: &'a str,
-    /// Commands that it has not answered.
+    /// Commands that it has not answered. A volume of ZFS does not count flushes.
     count: u64,
     /// The pool that ZFS has suspended, if it is a volume of one: then it will not answer.
     suspended: Option<String>,
 }
 
-/// The units whose devices have not answered.
+/// The units whose devices have not answered, or never will.
 fn waiting<'a>(node: &Host, expected: &'a Expected) -> Vec<Waiting<'a>> {
     let luns = expected.targets.iter().flat_map(|target| &target.luns);
     let one = |(lun, name): (&u16, &String)| {
@@ -791,11 +791,12 @@ fn waiting<'a>(node: &Host, expected: &'a Expected) -> Vec<Waiting<'a>> {
         let path = unit.path.as_deref()?;
         let class = device::class(node, path).ok().flatten()?;
         let count = device::in_flight(node, &class).unwrap_or(0);
-        (count > 0).then(|| Waiting {
+        let suspended = suspended_pool(node, path);
+        (count > 0 || suspended.is_some()).then_some(Waiting {
             lun: *lun,
             path,
             count,
-            suspended: suspended_pool(node, path),
+            suspended,
         })
     };
     luns.filter_map(one).collect()
@@ -811,14 +812,12 @@ fn suspended_pool(node: &Host, path: &str) -> Option<String> {
 
 fn told(units: &[Waiting]) -> String {
     let one = |it: &Waiting| {
+        let Waiting { lun, path, .. } = it;
         let why = match &it.suspended {
-            Some(pool) => format!(", which pool {pool} does not answer: it is suspended"),
+            Some(pool) => format!(", and pool {pool} is suspended: it does not answer"),
             None => String::new(),
         };
-        let Waiting {
-            lun, path, count, ..
-        } = it;
-        format!("LUN {lun} ({path}): {count} commands in flight{why}")
+        format!("LUN {lun} ({path}): {} commands in flight{why}", it.count)
     };
     let all: Vec<String> = units.iter().map(one).collect();
     all.join(", ")

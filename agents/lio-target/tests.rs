@@ -497,8 +497,8 @@ fn a_stop_does_not_wait_for_a_pool_that_is_suspended() {
         ),
         (
             "SUSPENDED",
-            "LUN 1 (/dev/zvol/tank/a): 3 commands in flight, which pool tank does not answer: it is suspended: taking",
-            0.5..2.0,
+            "LUN 1 (/dev/zvol/tank/a): 3 commands in flight, and pool tank is suspended: it does not answer, LUN 2",
+            1.0..3.0,
         ),
     ] {
         script.write_file(state, &format!("{word}\n"));

@@ -77,15 +77,20 @@ impl Whose {
     }
 }
 
-/// A pool with so many volumes, on disks of both heads, exported: `tank/lun1` and so on. Its disks.
-fn make_pool(lab: &Guests, volumes: usize) -> Result<Vec<Disk>> {
+/// A pool with so many volumes, on three disks of both heads, exported: `tank/lun1` and so on.
+fn make_pool(lab: &Guests, volumes: usize) -> Result<()> {
+    make_pool_of(lab, ("raidz1", 3), volumes).map(drop)
+}
+
+/// The same of so many disks in such a vdev, which can be none; its disks.
+fn make_pool_of(lab: &Guests, (vdev, count): (&str, usize), volumes: usize) -> Result<Vec<Disk>> {
     pools::give_hostids(lab)?;
-    let disks = lab.shared_disks(3, "512M")?;
+    let disks = lab.shared_disks(count, "512M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
     // Who writes down a reservation has to know that it is on the disks.
     let create = format!(
         "{}set -e
-create_pool -O mountpoint=none -o cachefile=none tank raidz1 {}
+create_pool -O mountpoint=none -o cachefile=none tank {vdev} {}
 zfs create -o mountpoint={NOTES} -o sync=always tank/ha
 for i in $(seq {volumes}); do zfs create -V 32M tank/lun$i; done
 udevadm settle --timeout=100 # It has the new volumes open.

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::super::guests::Guests;
-use super::{Stack, Whose, log_in, longest_gap, lun, make_pool, no_errors};
+use super::{Stack, Whose, log_in, longest_gap, lun, make_pool_of, no_errors};
 use crate::cluster::RECOVER;
 use crate::control;
 use crate::layout::FLOATING;
@@ -25,14 +25,14 @@ pub fn peers(lab: &Guests) -> Result<()> {
 }
 
 fn lost(lab: &Guests, whose: Whose) -> Result<()> {
-    let disks = make_pool(lab, 1)?;
+    // Of several disks, the others could have enough of the flush.
+    let disks = make_pool_of(lab, ("", 1), 1)?;
     let mut stack = Stack::begin(lab, whose, 1)?;
     let path = lun(1);
     log_in(&lab.cluster, &[FLOATING], std::slice::from_ref(&path))?;
     let mut writer = lab.write(&path, whose.name())?;
     writer.wait_for(20)?;
     let since = now();
-    // One is enough for a flush, which waits for all of them.
     let disk = disks.first().context("no disk was added")?;
     control::ask(&["disk", "hang", &disk.name, &stack.holder, "on"])?;
     lab.cluster
