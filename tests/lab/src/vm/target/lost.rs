@@ -43,7 +43,10 @@ fn lost(lab: &Guests, whose: Whose) -> Result<()> {
             ensure!(now() - last > STUCK, "records are still acknowledged");
             Ok(())
         })?;
+    let holder = stack.holder.clone();
     stack.lose_head()?;
+    // It would boot with a disk that hangs, and everybody would wait for it.
+    lab.cluster.power_off(&holder)?;
     writer
         .wait_for(20)
         .context("after the head had lost its power")?;
