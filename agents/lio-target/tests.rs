@@ -103,6 +103,17 @@ fn conforms_with_passwords_in_a_file() {
 }
 
 #[test]
+fn conforms_where_volumes_are_cached() {
+    let machine = || {
+        let said = "tank/a\tsync\tstandard\tdefault\n";
+        machine()
+            .when(&format!("{ASKS_FOR_SYNC}tank/a"), Reply::ok(said))
+            .when("zfs set sync=always tank/a", Reply::ok(""))
+    };
+    conformance::<LioTarget>(machine, &[("iqn", IQN), ("luns", "1=/dev/zvol/tank/a")]);
+}
+
+#[test]
 fn conforms_on_an_older_kernel() {
     conformance::<LioTarget>(|| machine_with(LioKernel::v6_1()), PLAIN);
 }
