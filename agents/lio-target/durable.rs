@@ -19,9 +19,9 @@ use crate::wanted::{Backing, Wanted};
 /// Sets sync=always for volumes that have another value.
 pub fn make(host: &Host, wanted: &Wanted) -> Result<()> {
     if let Some(command) = command(host, wanted)? {
-        host.run(&command).with_context(|| {
-            "parameter write_cache=false: LUNs could lose what was written; expected volumes that can have sync=always"
-        })?;
+        host.run(&command).context(
+            "parameter write_cache=false: LUNs could lose what was written; expected volumes that can have sync=always",
+        )?;
         log::info!("{command}");
     }
     Ok(())

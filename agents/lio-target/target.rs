@@ -10,7 +10,7 @@ use host::TooSlow;
 use host::net::portblock::{self, Protocol};
 use ocf::{Secret, prelude::*};
 use probe::lio;
-use probe::zfs::{self, PoolState};
+use probe::zfs;
 
 use crate::alua::{self, Passive, Role};
 use crate::expected::Expected;
@@ -802,12 +802,12 @@ fn waiting<'a>(node: &Host, expected: &'a Expected) -> Vec<Waiting<'a>> {
     luns.filter_map(one).collect()
 }
 
-/// The pool of the volume to which a path leads, if ZFS has suspended it.
+/// The pool of the volume to which a path leads, if ZFS has suspended it. By the path alone: to ask the device could take for
+/// ever.
 fn suspended_pool(node: &Host, path: &str) -> Option<String> {
     let volume = definition::volumes::of_link(path)?;
     let (pool, _) = volume.split_once('/')?;
-    let state = zfs::state(node, pool).ok().flatten();
-    (state == Some(PoolState::Suspended)).then(|| pool.to_owned())
+    zfs::is_suspended(node, pool).then(|| pool.to_owned())
 }
 
 fn told(units: &[Waiting]) -> String {

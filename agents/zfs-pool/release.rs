@@ -76,7 +76,7 @@ fn await_other_commands(pool: &ZfsPool, node: &Node) -> Result<()> {
 
 /// Fails if the pool is suspended, by the parameter together with the machine.
 fn check_not_suspended(pool: &ZfsPool, node: &Node) -> Result<()> {
-    if !is_suspended(pool, node) {
+    if !zfs::is_suspended(node, &pool.pool) {
         return Ok(());
     }
     if pool.on_suspended == OnSuspended::Panic {
@@ -90,10 +90,6 @@ fn check_not_suspended(pool: &ZfsPool, node: &Node) -> Result<()> {
         "pool {} is suspended: its disks do not answer, and it can be neither unmounted nor exported; this node has to be fenced",
         pool.pool
     )
-}
-
-fn is_suspended(pool: &ZfsPool, node: &Host) -> bool {
-    matches!(zfs::state(node, &pool.pool), Ok(Some(PoolState::Suspended)))
 }
 
 /// Not a pool that this machine runs from.
@@ -152,7 +148,7 @@ fn unmount_all(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
         &what,
         limit,
         LOOK,
-        &mut || !is_suspended(pool, node),
+        &mut || !zfs::is_suspended(node, &pool.pool),
         |host| {
             let mut busy = None;
             for mount in &mounts {
@@ -211,7 +207,7 @@ fn export(pool: &ZfsPool, node: &Node, mounts: &[Mount]) -> Result<()> {
             .args(["export", &pool.pool])
             .at_most(limit);
         let answer = node
-            .ask_watching(&cmd, LOOK, &mut || !is_suspended(pool, node))
+            .ask_watching(&cmd, LOOK, &mut || !zfs::is_suspended(node, &pool.pool))
             .map_err(|error| suspended_or(pool, node, error.into()))?;
         // Its exit status is not what counts.
         let state = pool.settled(node)?;

@@ -152,6 +152,18 @@ pub fn primitive(
     parameters: &[(&str, &str)],
     monitor: (&str, &str),
 ) -> String {
+    primitive_within("180s", id, provider, kind, parameters, monitor)
+}
+
+/// The same with so much time for a start and for a stop.
+pub fn primitive_within(
+    most: &str,
+    id: &str,
+    provider: &str,
+    kind: &str,
+    parameters: &[(&str, &str)],
+    monitor: (&str, &str),
+) -> String {
     let pairs: String = parameters
         .iter()
         .map(|(name, value)| format!(r#"<nvpair id="{id}-{name}" name="{name}" value="{value}"/>"#))
@@ -161,8 +173,8 @@ pub fn primitive(
         r#"<primitive id="{id}" class="ocf" provider="{provider}" type="{kind}">
   <instance_attributes id="{id}-params">{pairs}</instance_attributes>
   <operations>
-    <op id="{id}-start" name="start" interval="0s" timeout="180s"/>
-    <op id="{id}-stop" name="stop" interval="0s" timeout="180s" on-fail="fence"/>
+    <op id="{id}-start" name="start" interval="0s" timeout="{most}"/>
+    <op id="{id}-stop" name="stop" interval="0s" timeout="{most}" on-fail="fence"/>
     <op id="{id}-monitor" name="monitor" interval="{interval}" timeout="{timeout}"/>
   </operations>
 </primitive>"#

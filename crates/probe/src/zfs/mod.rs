@@ -99,6 +99,11 @@ pub fn state(host: &Host, pool: &str) -> Result<Option<PoolState>> {
     }
 }
 
+/// Does ZFS let all writes of the pool wait? No if that cannot be told.
+pub fn is_suspended(host: &Host, pool: &str) -> bool {
+    matches!(state(host, pool), Ok(Some(PoolState::Suspended)))
+}
+
 /// The GUID of a pool that is in the kernel.
 pub fn guid(host: &Host, pool: &str) -> Result<Option<u64>> {
     let path = format!("{KSTAT}/{pool}/guid");

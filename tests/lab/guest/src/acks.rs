@@ -174,6 +174,13 @@ impl Acks {
         }
     }
 
+    /// When the last acknowledgement of all writers came, seconds since 1970.
+    pub fn last(&self) -> Option<f64> {
+        let writers = self.writers.values();
+        let last = writers.filter_map(|writer| writer.acks().last());
+        last.map(|ack| ack.arrival).max_by(f64::total_cmp)
+    }
+
     /// How many records were acknowledged, by all writers.
     pub fn count(&self) -> usize {
         self.writers.values().map(Writer::count).sum()

@@ -228,12 +228,7 @@ impl<'a> Appliance<'a> {
 
     /// When the client of a pool was told for the last time that a record is durable, seconds since 1970.
     pub fn last_acknowledgement(&self, pool: &Pool) -> Result<f64> {
-        let acks = self.acks(pool)?;
-        let last = acks
-            .writers
-            .values()
-            .filter_map(|writer| writer.acks().last());
-        let last = last.map(|ack| ack.arrival).max_by(f64::total_cmp);
+        let last = self.acks(pool)?.last();
         last.with_context(|| format!("{} has written nothing yet", pool.client))
     }
 
@@ -342,14 +337,11 @@ fn begin_on_heads(lab: &Guests, whose: Whose, luns: usize) -> Result<Vec<Disk>> 
         Whose::Ours => apply(lab, luns)?,
         Whose::Peers => {
             // Their agent does not look for partitions that were made behind the other head's back.
-            for (head, disk) in lab
-                .plan
-                .heads()
-                .iter()
-                .flat_map(|head| disks.iter().map(move |disk| (head, disk)))
-            {
-                lab.cluster
-                    .output(head, &["blockdev", "--rereadpt", &disk.path()])?;
+            for head in &lab.plan.heads() {
+                for disk in &disks {
+                    let words = ["blockdev", "--rereadpt", &disk.path()];
+                    lab.cluster.output(head, &words)?;
+                }
             }
             lab.cluster.load(&peers::cib(luns)?)?;
         }

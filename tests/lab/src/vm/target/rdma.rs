@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use super::super::exec;
 use super::super::guests::Guests;
 use super::super::storage::{Disk, by_path, wait_for_paths};
-use super::super::writer::Writer;
 use super::{IQN, act, listing, no_errors, unchanged};
 use crate::layout::CLIENT;
 
@@ -59,7 +58,7 @@ iscsiadm -m node -T {IQN} -I iser --login && iscsiadm -m session"
     );
     let path = by_path(ADDRESS, IQN, 1);
     wait_for_paths(CLIENT, std::slice::from_ref(&path))?;
-    let mut writer = Writer::start(CLIENT, &path, "rdma")?;
+    let mut writer = lab.write(&path, "rdma")?;
     writer.wait_for(50)?;
     act("n1", &[], "monitor", &parameters)?.expect(0)?;
     let report = writer.finish()?;
