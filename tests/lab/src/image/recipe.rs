@@ -72,6 +72,28 @@ const PACKAGES: &[&str] = &[
 /// What the initial RAM disk holds, and no more: it is unpacked at every boot.
 const INITIAL_MODULES: &str = "virtio_pci\nvirtio_blk\nvirtio_scsi\nsd_mod\next4\n";
 
+/// What udev and systemd would load at every boot, and no guest uses: virtualisation, which QEMU's emulated processor
+/// offers, devices that its mainboard has, and instructions that are not faster when they are emulated.
+const UNUSED_MODULES: &str = "blacklist kvm_amd
+blacklist kvm_intel
+blacklist kvm
+blacklist floppy
+blacklist ata_generic
+blacklist ata_piix
+blacklist i2c_piix4
+blacklist pcspkr
+blacklist psmouse
+blacklist serio_raw
+blacklist drm
+blacklist efi_pstore
+blacklist cfg80211
+blacklist aesni_intel
+blacklist ghash_clmulni_intel
+blacklist sha1_ssse3
+blacklist sha256_ssse3
+blacklist sha512_ssse3
+";
+
 /// Runs inside the finished root.
 const SETUP: &str = include_str!("setup.sh");
 
@@ -121,13 +143,7 @@ fn files() -> Vec<(String, String)> {
             "usr/share/initramfs-tools/modules.d/hastor-lab",
             INITIAL_MODULES,
         ),
-        // QEMU's emulated processor offers virtualisation, and its modules would be loaded at every boot.
-        (
-            "etc/modprobe.d/hastor-lab.conf",
-            "blacklist kvm_amd\nblacklist kvm_intel\nblacklist kvm\n",
-        ),
-        // Instead of zfs-load-module.service, which waits until udev has nothing to do: the slowest part of a boot.
-        ("etc/modules-load.d/hastor-lab.conf", "zfs\n"),
+        ("etc/modprobe.d/hastor-lab.conf", UNUSED_MODULES),
         (
             "etc/systemd/system/serial-getty@ttyS0.service.d/hastor-lab.conf",
             CONSOLE,
