@@ -176,7 +176,7 @@ fn other(cluster: &Cluster, node: &str) -> Result<String> {
 
 fn all_online(cluster: &Cluster) -> Result<()> {
     let online = || cluster.all_online().map(drop);
-    cluster.wait_for("all nodes online again", RECOVER * 2, online)
+    cluster.wait_for("all nodes online again", RECOVER, online)
 }
 
 /// The nodes that were switched off by their BMCs, one after another.

@@ -142,12 +142,12 @@ pub fn many(cluster: &Cluster) -> Result<()> {
         );
         Ok(())
     };
-    cluster.wait_for("all addresses started", RECOVER * 5, all_started)?;
+    cluster.wait_for("all addresses started", RECOVER, all_started)?;
     no_failures(cluster)?;
 
     let leaver = cluster.nodes[0].clone();
     standby(cluster, &leaver, true)?;
-    cluster.wait_for("all addresses moved", RECOVER * 5, || {
+    cluster.wait_for("all addresses moved", RECOVER, || {
         all_started()?;
         let status = cluster.status()?;
         let left = ids
@@ -174,7 +174,7 @@ pub fn many(cluster: &Cluster) -> Result<()> {
         "--update",
         "true",
     ])?;
-    cluster.wait_for("all addresses stopped", RECOVER * 5, || {
+    cluster.wait_for("all addresses stopped", RECOVER, || {
         let status = cluster.status()?;
         let active = status
             .resources

@@ -61,6 +61,31 @@ zpool export tank",
     Ok(disks)
 }
 
+/// A pool as a target needs it, made on a head and exported there: a file system at `/NAME/ha` that takes reservations
+/// along, and so many volumes, `NAME/lun1` and so on. `vdev` can be none.
+pub(super) fn make_for_target(
+    head: &str,
+    name: &str,
+    vdev: &str,
+    paths: &[String],
+    volumes: usize,
+) -> Result<()> {
+    // Who writes down a reservation has to know that it is on the disks.
+    let script = format!(
+        "{CREATE_POOL}set -e
+create_pool -O mountpoint=none -o cachefile=none {name} {vdev} {}
+zfs create -o mountpoint=/{name}/ha -o sync=always {name}/ha
+for i in $(seq {volumes}); do zfs create -V 32M {name}/lun$i; done
+udevadm settle --timeout=100 # It has the new volumes open.
+zpool export {name}",
+        paths.join(" ")
+    );
+    // Not by the cluster's way to run commands, which is bounded: volumes take their time under emulation.
+    exec::output(head, &["sh", "-c", &script], b"")
+        .map(drop)
+        .with_context(|| format!("making {name}"))
+}
+
 /// A cluster whose nodes are fenced by their BMCs, with the pool.
 fn with_pool(cluster: &Cluster, (provider, kind): (&str, &str)) -> String {
     let resources = primitive("pool", provider, kind, &[("pool", "tank")], ("10s", "60s"));
@@ -191,9 +216,7 @@ fn pull_all(lab: &Guests, kind: (&str, &str), reason: &str) -> Result<()> {
         .find(|name| **name != holder)
         .context("a cluster of one")?
         .clone();
-    let failed = cluster.wait_for("a failed stop", RECOVER * 5, || {
-        failed_stop(cluster, &survivor)
-    })?;
+    let failed = cluster.wait_for("a failed stop", RECOVER, || failed_stop(cluster, &survivor))?;
     more(format_args!(
         "stop failed {:.1} s after the disks were pulled: {failed}",
         since()
@@ -205,7 +228,7 @@ fn pull_all(lab: &Guests, kind: (&str, &str), reason: &str) -> Result<()> {
         failed.contains(reason),
         "the stop's reason does not say \"{reason}\": {failed}"
     );
-    cluster.wait_for("the node fenced", RECOVER * 2, || {
+    cluster.wait_for("the node fenced", RECOVER, || {
         ensure!(
             cluster.fencings(&survivor, &holder)? > 0,
             "no fencing has succeeded"
@@ -213,7 +236,7 @@ fn pull_all(lab: &Guests, kind: (&str, &str), reason: &str) -> Result<()> {
         Ok(())
     })?;
     // Not as the old holder sees it, which may be on its way back.
-    let next = cluster.wait_for("the pool on the other head", RECOVER * 5, || {
+    let next = cluster.wait_for("the pool on the other head", RECOVER, || {
         let next = cluster.status_of(&survivor)?.runs_on("pool")?;
         ensure!(next == survivor, "it is on {next}");
         Ok(next)

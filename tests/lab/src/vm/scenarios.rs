@@ -70,7 +70,7 @@ pub fn bmc_unreachable(lab: &Guests) -> Result<()> {
     control::ask(&["bmc", &holder, "cut"])?;
     let since = cluster.power_off(&holder)?;
     let other = cluster.talker()?;
-    cluster.wait_for("a fence that fails", RECOVER * 3, || {
+    cluster.wait_for("a fence that fails", RECOVER, || {
         let failed = cluster.fence_events(&other, &holder, "failed")?;
         ensure!(failed > 0, "none has failed");
         Ok(())

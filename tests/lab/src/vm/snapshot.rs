@@ -16,8 +16,9 @@ use crate::image::{self, Accelerator, Image, Unfinished, recipe};
 use crate::progress::{say, tell};
 use crate::{control, disk, evidence, interrupt, layout, threads};
 
-/// A guest boots for half a minute without hardware virtualisation; ten times that.
-const BOOT: Duration = Duration::from_secs(400);
+/// Five guests boot together for three to four minutes on two cores without hardware virtualisation, and longer where
+/// these are busy.
+const BOOT: Duration = Duration::from_secs(1800);
 
 /// What is done in each guest before it is saved.
 const FORM: &str = include_str!("form.sh");

@@ -25,7 +25,7 @@ use super::guests::Guests;
 use super::pools;
 use super::storage::{Disk, by_path, wait_for_paths};
 use super::writer::Writer;
-use crate::cib::primitive;
+use crate::cib::{primitive, primitive_within};
 use crate::cluster::{Cluster, RECOVER};
 use crate::layout::{CLIENT, FLOATING};
 
@@ -46,9 +46,13 @@ const INITIATORS: [&str; 2] = [
 /// The file system of the pool that takes reservations along.
 const NOTES: &str = "/tank/ha";
 
-/// For a stack to stop and to start. That of the peers calls targetcli some forty times for eight LUNs, seconds each
-/// under emulation.
-const STACK: Duration = Duration::from_secs(RECOVER.as_secs() * 10);
+/// For a stack to stop and to start. That of the peers calls targetcli some forty times for eight LUNs, ten seconds and more
+/// each under emulation.
+const STACK: Duration = Duration::from_secs(RECOVER.as_secs() * 6);
+
+/// Timeout of a start and of a stop of the peers': a start that calls targetcli five times has taken more than three
+/// minutes under emulation.
+const PEERS_MOST: &str = "900s";
 
 /// Interval and timeout of all monitors.
 const MONITOR: (&str, &str) = ("30s", "90s");
@@ -87,19 +91,7 @@ fn make_pool_of(lab: &Guests, (vdev, count): (&str, usize), volumes: usize) -> R
     pools::give_hostids(lab)?;
     let disks = lab.shared_disks(count, "512M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
-    // Who writes down a reservation has to know that it is on the disks.
-    let create = format!(
-        "{}set -e
-create_pool -O mountpoint=none -o cachefile=none tank {vdev} {}
-zfs create -o mountpoint={NOTES} -o sync=always tank/ha
-for i in $(seq {volumes}); do zfs create -V 32M tank/lun$i; done
-udevadm settle --timeout=100 # It has the new volumes open.
-zpool export tank",
-        pools::CREATE_POOL,
-        paths.join(" ")
-    );
-    // Not by the cluster's way to run commands, which is bounded: volumes take their time under emulation.
-    exec::output("n1", &["sh", "-c", &create], b"")?;
+    pools::make_for_target("n1", "tank", vdev, &paths, volumes)?;
     // The other head has not seen the partitions that were made behind its back, and the peers' agent does not look.
     for path in &paths {
         lab.cluster
@@ -111,13 +103,14 @@ zpool export tank",
 /// A group of everything a client needs, as XML.
 fn group(whose: Whose, luns: usize) -> String {
     // By names of their own: Pacemaker remembers what a resource was, and this is another agent.
-    let provider = match whose {
-        Whose::Ours => "hastor",
-        Whose::Peers => "heartbeat",
-    };
     let member = |id: &str, kind: &str, parameters: &[(&str, &str)]| {
         let id = format!("{}-{id}", whose.name());
-        primitive(&id, provider, kind, parameters, MONITOR)
+        match whose {
+            Whose::Ours => primitive(&id, "hastor", kind, parameters, MONITOR),
+            Whose::Peers => {
+                primitive_within(PEERS_MOST, &id, "heartbeat", kind, parameters, MONITOR)
+            }
+        }
     };
     let initiators = INITIATORS.join(" ");
     let volume = |lun: usize| format!("/dev/zvol/tank/lun{lun}");

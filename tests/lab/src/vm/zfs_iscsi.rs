@@ -65,7 +65,7 @@ pub enum Whose {
 
 /// For the whole stack to be where it belongs, with a fencing and an import. The peers call targetcli some forty times for
 /// eight LUNs, seconds each under emulation.
-const SETTLE: Duration = Duration::from_secs(RECOVER.as_secs() * 30);
+const SETTLE: Duration = Duration::from_secs(RECOVER.as_secs() * 6);
 
 /// Between two records of a client: how exactly its wait is known.
 const EVERY: Duration = Duration::from_millis(100);
@@ -355,21 +355,7 @@ fn make_pools(lab: &Guests, luns: usize) -> Result<Vec<Disk>> {
     let disks = lab.shared_disks(2 * POOLS.len(), "512M")?;
     let paths: Vec<String> = disks.iter().map(Disk::path).collect();
     threads::each(POOLS.iter().zip(paths.chunks(2)), |(pool, pair)| {
-        let name = pool.name;
-        // Who writes down a reservation has to know that it is on the disks.
-        let script = format!(
-            "{}set -e
-create_pool -O mountpoint=none -o cachefile=none {name} mirror {}
-zfs create -o mountpoint=/{name}/ha -o sync=always {name}/ha
-for i in $(seq {luns}); do zfs create -V 32M {name}/lun$i; done
-udevadm settle --timeout=100 # It has the new volumes open.
-zpool export {name}",
-            pools::CREATE_POOL,
-            pair.join(" ")
-        );
-        // Not by the cluster's way to run commands, which is bounded: volumes take their time under emulation.
-        exec::output(pool.home, &["sh", "-c", &script], b"")
-            .with_context(|| format!("making {name}"))
+        pools::make_for_target(pool.home, pool.name, "mirror", pair, luns)
     })?;
     Ok(disks)
 }

@@ -223,7 +223,7 @@ fn head_link_cut(stack: &mut Appliance) -> Result<()> {
     let before = of_pool(actions(stack)?);
     let since = now();
     control::ask(&["nic", FIRST.home, "down", "client"])?;
-    cluster.wait_for("the address to fail alone", RECOVER * 3, || {
+    cluster.wait_for("the address to fail alone", RECOVER, || {
         let status = cluster.status()?;
         let resource = status.resources.iter().find(|it| it.id == lost);
         let nodes = &resource.context("no such resource")?.nodes;
@@ -275,7 +275,7 @@ fn bmc_unreachable(stack: &mut Appliance) -> Result<()> {
     control::ask(&["bmc", SECOND.home, "cut"])?;
     let since = cluster.power_off(SECOND.home)?;
     let status = || cluster.output(FIRST.home, &["hastor", "status"]);
-    let told = cluster.wait_for("a fencing that fails", RECOVER * 3, || {
+    let told = cluster.wait_for("a fencing that fails", RECOVER, || {
         let told = status()?;
         let line = told.lines().find(|line| line.contains("fencing failed"));
         line.map(str::to_owned)
@@ -285,7 +285,7 @@ fn bmc_unreachable(stack: &mut Appliance) -> Result<()> {
     // Again once more has been tried.
     let failed = || cluster.fence_events(FIRST.home, SECOND.home, "failed");
     let first = failed()?;
-    cluster.wait_for("another fencing that fails", RECOVER * 3, || {
+    cluster.wait_for("another fencing that fails", RECOVER, || {
         let now = failed()?;
         ensure!(now > first, "{now} have failed");
         Ok(())
