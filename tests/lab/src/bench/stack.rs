@@ -96,6 +96,7 @@ pub fn run(times: u32) -> Result<()> {
 }
 
 fn measure(lab: &Guests, whose: Whose, luns: usize, times: u32) -> Result<Found> {
+    lab.slow_firmware()?;
     let mut stack = Appliance::begin(lab, whose, luns)?;
     let monitoring = monitoring(&stack)?;
     let [first, second] = &POOLS;

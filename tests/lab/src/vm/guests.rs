@@ -90,6 +90,12 @@ impl Guests {
         Ok(control::ask(&["freeze", name])?.trim().parse()?)
     }
 
+    /// From now on a guest that gets power takes as long as a server's firmware does before it boots. Under emulation a boot
+    /// costs whoever takes over half of the processors, which it would not where every head has its own.
+    pub fn slow_firmware(&self) -> Result<()> {
+        control::ask(&["firmware", "60"]).map(drop)
+    }
+
     /// Waits until a node that lost its power has booted and is a member again.
     pub fn wait_rejoined(&self) -> Result<()> {
         let cluster = &self.cluster;

@@ -54,6 +54,8 @@ pub enum Birth<'a> {
     Boot {
         /// The directory with `kernel` and `initrd`
         image: &'a Path,
+        /// How long its firmware takes before that, idle; at most 65 s
+        firmware: Duration,
     },
     /// From the memory it had when it was saved
     Restore {
@@ -227,7 +229,7 @@ impl Drop for Power {
 
 fn words(guest: &Guest, birth: Birth, disk: &Disk, accelerator: Accelerator) -> Vec<String> {
     let home = layout::home(&guest.name);
-    let (Birth::Boot { image } | Birth::Restore { image, .. }) = birth;
+    let (Birth::Boot { image, .. } | Birth::Restore { image, .. }) = birth;
     let mut words: Vec<String> = Vec::new();
     let mut add = |text: &str| words.extend(text.split(' ').map(str::to_owned));
     add("qemu-system-x86_64 -nodefaults -no-user-config -display none -machine pc -rtc base=utc");
@@ -271,9 +273,17 @@ fn words(guest: &Guest, birth: Birth, disk: &Disk, accelerator: Accelerator) -> 
     ] {
         words.push(word.to_owned());
     }
-    if let Birth::Restore { memory, .. } = birth {
-        words.push("-incoming".to_owned());
-        words.push(format!("exec:cat '{}'", memory.display()));
+    match birth {
+        // Its firmware waits for somebody to ask for a menu.
+        Birth::Boot { firmware, .. } if !firmware.is_zero() => {
+            words.push("-boot".to_owned());
+            words.push(format!("menu=on,splash-time={}", firmware.as_millis()));
+        }
+        Birth::Boot { .. } => {}
+        Birth::Restore { memory, .. } => {
+            words.push("-incoming".to_owned());
+            words.push(format!("exec:cat '{}'", memory.display()));
+        }
     }
     debug_assert!(home.is_absolute());
     words

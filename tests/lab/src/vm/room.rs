@@ -77,6 +77,8 @@ struct Room {
     machines: BTreeMap<String, Machine>,
     disks: Disks,
     bmcs: BTreeMap<String, Bmc>,
+    /// How long the firmware of a guest takes that boots.
+    firmware: Duration,
 }
 
 /// Reading or writing the memory of all guests; ten times what was seen.
@@ -110,6 +112,7 @@ impl Room {
             machines: machines.collect(),
             disks: Disks::new(setup.run.clone()),
             bmcs,
+            firmware: Duration::ZERO,
             setup,
         })
     }
@@ -221,6 +224,7 @@ impl Room {
         for (name, power) in names.iter().zip(started) {
             self.install(name, power)?;
         }
+        self.firmware = Duration::ZERO;
         note("all guests restored");
         Ok(String::new())
     }
@@ -424,6 +428,10 @@ impl Machines for Room {
             ["off" | "reboot", name, rest @ ..] => self.off(name, &who(rest)),
             ["on", name, ..] => self.on(name).map(|()| format!("{:.3}", now())),
             ["reset", name, rest @ ..] => self.reset(name, &who(rest)),
+            ["firmware", seconds] => {
+                self.firmware = Duration::from_secs(seconds.parse()?);
+                Ok(String::new())
+            }
             ["freeze", name] => self.freeze(name, true),
             ["thaw", name] => self.freeze(name, false),
             ["cut", name] => self.set_cut(name, "cluster", true),
@@ -448,7 +456,11 @@ impl Machines for Room {
             return Ok(());
         }
         let image = self.setup.image.clone();
-        let mut power = self.start(name, Birth::Boot { image: &image })?;
+        let birth = Birth::Boot {
+            image: &image,
+            firmware: self.firmware,
+        };
+        let mut power = self.start(name, birth)?;
         self.disks.plug_all(name, &mut power)?;
         power.resume()?;
         self.install(name, power)?;

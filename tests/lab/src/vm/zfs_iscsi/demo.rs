@@ -30,7 +30,8 @@ const ASK: Duration = Duration::from_secs(2);
 
 /// Shows it.
 pub fn show(lab: &Guests) -> Result<()> {
-    let mut stack = Appliance::begin(lab, Whose::Ours, 2)?;
+    lab.slow_firmware()?;
+    let mut stack = Appliance::begin(lab, Whose::Ours, 1)?;
     let survivor = POOLS[0].home;
     plain("\nhastor status:\n");
     more_lines(&lab.cluster.output(survivor, &["hastor", "status"])?);
