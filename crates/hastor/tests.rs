@@ -268,3 +268,12 @@ fn what_is_asked_for_wrongly_is_refused() {
         );
     }
 }
+
+#[test]
+fn the_page_of_apply_says_that_a_rollback_needs_no_stack() {
+    let (page, refused) = hastor(&cluster("Started"), &["man", "apply"], "");
+    assert_eq!(refused, None);
+    for optional in [r"[\fB\-\-values\fR]", r"[\fISTACK\fR]"] {
+        assert!(page.contains(optional), "no {optional} in {page}");
+    }
+}
