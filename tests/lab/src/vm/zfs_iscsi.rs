@@ -167,9 +167,13 @@ impl<'a> Appliance<'a> {
 
     /// Waits until both pools are where they belong.
     pub fn wait_home(&self) -> Result<()> {
-        POOLS
-            .iter()
-            .try_for_each(|pool| self.wait_on(pool, pool.home))
+        let cluster = &self.lab.cluster;
+        cluster.wait_for("both pools whole at home", SETTLE, || {
+            let status = cluster.status()?;
+            POOLS
+                .iter()
+                .try_for_each(|pool| self.whole_on(&status, pool, pool.home))
+        })
     }
 
     /// Moves a pool as an administrator does, and waits until it has arrived.
