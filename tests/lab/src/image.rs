@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-pub use guest::Accelerator;
+pub use guest::{Accelerator, KERNEL};
 pub use host::prepare as prepare_host;
 
 use crate::progress::{more, say};

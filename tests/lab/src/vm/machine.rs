@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::plan::Guest;
 use super::qmp::Qmp;
-use crate::image::Accelerator;
 use crate::image::child::tied;
 use crate::image::recipe::mac;
+use crate::image::{Accelerator, KERNEL};
 use crate::layout;
 
 /// What a guest boots from.
@@ -262,10 +262,7 @@ fn words(guest: &Guest, birth: Birth, disk: &Disk, accelerator: Accelerator) -> 
         "file={},format=qcow2,if=virtio,cache=unsafe",
         commas(&disk.overlay)
     );
-    let append = format!(
-        "root=/dev/vda rw console=ttyS0 quiet systemd.hostname={}",
-        guest.name
-    );
+    let append = format!("{KERNEL} quiet systemd.hostname={}", guest.name);
     let kernel = image.join("kernel").display().to_string();
     let initrd = image.join("initrd").display().to_string();
     for word in [

@@ -12,7 +12,7 @@ use super::guests::{read, wait_for_agent};
 use super::plan::{Guest, Network, Plan, Role};
 use super::room::{Setup, bridge_mac};
 use crate::cluster::Cluster;
-use crate::image::{self, Accelerator, Image, Unfinished, recipe};
+use crate::image::{self, Accelerator, Image, KERNEL, Unfinished, recipe};
 use crate::progress::{say, tell};
 use crate::{control, disk, evidence, interrupt, layout, threads};
 
@@ -90,6 +90,7 @@ fn key(plan: &Plan) -> Result<String> {
         recipe::hash(),
         String::from_utf8_lossy(&version.stdout).into_owned(),
         Accelerator::here()?.words().to_owned(),
+        KERNEL.to_owned(),
         FORM.to_owned(),
         disk::SEED.to_owned(),
         disk::corosync_conf(&names, TOKEN)?,
