@@ -155,8 +155,18 @@ pub fn primitive(
     primitive_within("180s", id, provider, kind, parameters, monitor)
 }
 
-/// The same with so much time for a start and for a stop.
-pub fn primitive_within(
+/// A resource of the peers' agents: a start that calls targetcli five times has taken more than three minutes.
+pub fn peers_primitive(
+    id: &str,
+    kind: &str,
+    parameters: &[(&str, &str)],
+    monitor: (&str, &str),
+) -> String {
+    primitive_within("900s", id, "heartbeat", kind, parameters, monitor)
+}
+
+/// With so much time for a start and for a stop.
+fn primitive_within(
     most: &str,
     id: &str,
     provider: &str,

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cib::{self, Cib};
 use crate::control::{self, Leash};
@@ -311,6 +311,21 @@ impl Cluster {
         loaded
             .map(drop)
             .context("the cluster does not take the CIB; crm_verify -V -x FILE may tell why")
+    }
+
+    /// The process of a daemon on a node.
+    pub fn process(&self, node: &str, daemon: &str) -> Result<String> {
+        let output = self.output(node, &["pidof", daemon])?;
+        Ok(output.trim().to_owned())
+    }
+
+    /// Waits until a daemon on a node is another process than `old`.
+    pub fn wait_for_another(&self, node: &str, daemon: &str, old: &str) -> Result<()> {
+        self.wait_for(&format!("another {daemon}"), RECOVER, || {
+            let new = self.process(node, daemon)?;
+            ensure!(new != old, "still process {old}");
+            Ok(())
+        })
     }
 
     /// Waits until a resource runs, healthily and on one node; that node.

@@ -105,14 +105,9 @@ pub fn ipv6(cluster: &Cluster) -> Result<()> {
 /// Pacemaker's executor is killed while it looks after the address.
 pub fn executor_killed(cluster: &Cluster) -> Result<()> {
     let holder = begin(cluster, FLOATING)?;
-    let executor = || cluster.output(&holder, &["pidof", "pacemaker-execd"]);
-    let old = executor()?;
-    cluster.output(&holder, &["kill", "-KILL", old.trim()])?;
-    cluster.wait_for("a new pacemaker-execd", RECOVER, || {
-        let new = executor()?;
-        ensure!(new != old, "still process {}", old.trim());
-        Ok(())
-    })?;
+    let old = cluster.process(&holder, "pacemaker-execd")?;
+    cluster.output(&holder, &["kill", "-KILL", &old])?;
+    cluster.wait_for_another(&holder, "pacemaker-execd", &old)?;
     cluster.wait_for("all nodes online again", RECOVER, || cluster.all_online())?;
     let node = cluster.wait_started("vip")?;
     ends_on(cluster, FLOATING, &node)

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::room::Setup;
 use super::snapshot;
 use super::writer::Writer;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, RECOVER};
 use crate::control::{self, Leash};
 use crate::image::{self, Accelerator};
 use crate::layout::CLIENT;
@@ -20,10 +20,6 @@ use crate::threads;
 
 /// A guest answers within seconds of being restored; ten times that.
 const ANSWER: Duration = Duration::from_secs(100);
-
-/// For a guest that was given power to boot and to come back into the cluster: half a minute to one and a half under
-/// emulation.
-pub const BOOT: Duration = Duration::from_secs(600);
 
 /// For one file of a guest.
 const READ: Duration = Duration::from_secs(20);
@@ -100,7 +96,7 @@ impl Guests {
     pub fn wait_rejoined(&self) -> Result<()> {
         let cluster = &self.cluster;
         cluster
-            .wait_for("all nodes online again", BOOT, || cluster.all_online())
+            .wait_for("all nodes online again", RECOVER, || cluster.all_online())
             .map(drop)
     }
 
@@ -109,7 +105,7 @@ impl Guests {
         // One program that looks again and again: under emulation, to start it each time would be the load.
         let words = ["crm_resource", "--wait", "--timeout=50"];
         self.cluster
-            .wait_for("nothing pending", BOOT, || self.cluster.admin(&words))
+            .wait_for("nothing pending", RECOVER, || self.cluster.admin(&words))
             .map(drop)
     }
 

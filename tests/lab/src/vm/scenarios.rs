@@ -320,13 +320,9 @@ pub fn inside(lab: &Guests) -> Result<()> {
         "the clock was not set right"
     );
 
-    let before = cluster.output("n1", &["pidof", "pacemaker-execd"])?;
+    let before = cluster.process("n1", "pacemaker-execd")?;
     lab.kill("n1", "pacemaker-execd")?;
-    cluster.wait_for("another pacemaker-execd", RECOVER, || {
-        let after = cluster.output("n1", &["pidof", "pacemaker-execd"])?;
-        ensure!(after != before, "still {}", before.trim());
-        Ok(())
-    })?;
+    cluster.wait_for_another("n1", "pacemaker-execd", &before)?;
     cluster
         .wait_for("all nodes online again", RECOVER, || cluster.all_online())
         .map(drop)

@@ -25,7 +25,7 @@ use super::guests::Guests;
 use super::pools;
 use super::storage::{Disk, by_path, wait_for_paths};
 use super::writer::Writer;
-use crate::cib::{primitive, primitive_within};
+use crate::cib::{peers_primitive, primitive};
 use crate::cluster::{Cluster, RECOVER};
 use crate::layout::{CLIENT, FLOATING};
 
@@ -49,10 +49,6 @@ const NOTES: &str = "/tank/ha";
 /// For a stack to stop and to start. That of the peers calls targetcli some forty times for eight LUNs, ten seconds and more
 /// each under emulation.
 const STACK: Duration = Duration::from_secs(RECOVER.as_secs() * 6);
-
-/// Timeout of a start and of a stop of the peers': a start that calls targetcli five times has taken more than three
-/// minutes under emulation.
-const PEERS_MOST: &str = "900s";
 
 /// Interval and timeout of all monitors.
 const MONITOR: (&str, &str) = ("30s", "90s");
@@ -107,9 +103,7 @@ fn group(whose: Whose, luns: usize) -> String {
         let id = format!("{}-{id}", whose.name());
         match whose {
             Whose::Ours => primitive(&id, "hastor", kind, parameters, MONITOR),
-            Whose::Peers => {
-                primitive_within(PEERS_MOST, &id, "heartbeat", kind, parameters, MONITOR)
-            }
+            Whose::Peers => peers_primitive(&id, kind, parameters, MONITOR),
         }
     };
     let initiators = INITIATORS.join(" ");

@@ -27,7 +27,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lab_guest::sight::Heard;
 
 use super::turns::{Deed, Turn};
-use crate::vm::guests::BOOT;
+use crate::cluster::RECOVER;
 
 /// For a node that has power to say something; sixty times what it takes.
 pub const SILENCE: Duration = Duration::from_secs(60);
@@ -287,7 +287,7 @@ impl Story {
                 format!("{name} was never heard: nobody knows what was in its kernel")
             })?;
             let (since, bound) = match head.boots_since() {
-                Some(started) => (started, BOOT),
+                Some(started) => (started, RECOVER),
                 None => (heard, SILENCE),
             };
             let silent = self.until - since;

@@ -6,14 +6,11 @@ use anyhow::Result;
 
 use super::values::{INITIATORS, SANS};
 use super::{POOLS, Pool};
-use crate::cib::primitive_within;
+use crate::cib::peers_primitive;
 use crate::{bmc, layout};
 
 /// Interval and timeout of all monitors: as in our stack, with time for agents that take seconds.
 const MONITOR: (&str, &str) = ("10s", "90s");
-
-/// Timeout of a start and of a stop: one that calls targetcli five times has taken more than three minutes under emulation.
-const MOST: &str = "900s";
 
 /// A CIB with it, with so many LUNs on each pool.
 pub fn cib(luns: usize) -> Result<String> {
@@ -102,7 +99,7 @@ pub fn members(pool: &Pool, luns: usize) -> Vec<String> {
 fn group(pool: &Pool, luns: usize) -> String {
     let (name, iqn) = (pool.name, pool.iqn());
     let member = |id: &str, kind: &str, parameters: &[(&str, &str)]| {
-        primitive_within(MOST, id, "heartbeat", kind, parameters, MONITOR)
+        peers_primitive(id, kind, parameters, MONITOR)
     };
     let notes = format!("/{name}/ha");
     // One for each address: without any, it would be all addresses of the host, those of the other pool among them.

@@ -352,15 +352,11 @@ fn cold_start(stack: &mut Appliance) -> Result<()> {
 /// All daemons of Pacemaker are killed on a head: whatever the cluster makes of it, all runs in the end.
 fn pacemaker_killed(stack: &mut Appliance) -> Result<()> {
     let cluster = &stack.lab.cluster;
-    let controller = || cluster.output(SECOND.home, &["pidof", "pacemaker-controld"]);
-    let (old, begin) = (controller()?, now());
+    let controller = "pacemaker-controld";
+    let (old, begin) = (cluster.process(SECOND.home, controller)?, now());
     cluster.output(SECOND.home, &["pkill", "-KILL", "^pacemaker"])?;
     // It has to have gone before it can be waited for that it is back: by systemd within seconds, or fenced.
-    cluster.wait_for("another pacemaker-controld", RECOVER, || {
-        let new = controller()?;
-        ensure!(new != old, "still process {}", old.trim());
-        Ok(())
-    })?;
+    cluster.wait_for_another(SECOND.home, controller, &old)?;
     stack.lab.wait_rejoined()?;
     stack.written()?;
     stack.tell_gaps(begin)?;

@@ -233,7 +233,7 @@ fn who_can_speak_has_to() {
         check(&story).unwrap();
     }
     // A boot does not take for ever.
-    let end = 12.0 + BOOT.as_secs_f64();
+    let end = 12.0 + RECOVER.as_secs_f64();
     let alive = format!("{alive}\n{end} 2 sight 0 {end} {end} 0.1");
     fails(&story(&alive, excuses[3], end), "n1 has power");
     // And what has spoken after it is one like any other.
