@@ -100,12 +100,25 @@ fn short(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-/// Tells the cluster our hostid, and returns what the other nodes have told: those that have imported a pool since they
-/// joined the cluster.
-pub fn exchange_hostids(node: &Node, ours: u32) -> Result<Vec<(String, u32)>> {
-    attributes::tell(node, HOSTID, &format!("{ours:08x}"), PATIENCE)?;
-    let told = attributes::told(node, HOSTID, PATIENCE)?;
-    Ok(told.into_iter().filter_map(told_hostid).collect())
+/// Tells the cluster our hostid, and returns what all nodes have told: those that have imported a pool since they joined the
+/// cluster. `is_us` knows this node by its name.
+pub fn exchange_hostids(
+    node: &Node,
+    ours: u32,
+    is_us: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, u32)>> {
+    let ask = || -> Result<Vec<(String, u32)>> {
+        let told = attributes::told(node, HOSTID, PATIENCE)?;
+        Ok(told.into_iter().filter_map(told_hostid).collect())
+    };
+    // As long as no node has told anything, the question is an error.
+    let told = ask().unwrap_or_default();
+    if told.iter().any(|(name, id)| is_us(name) && *id == ours) {
+        return Ok(told);
+    }
+    // Privately: the cluster is in the middle of a failover, and must not begin to decide anew.
+    attributes::tell_privately(node, HOSTID, &format!("{ours:08x}"), PATIENCE)?;
+    ask()
 }
 
 fn told_hostid((host, value): (String, String)) -> Option<(String, u32)> {

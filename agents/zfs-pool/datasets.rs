@@ -19,6 +19,8 @@ const NOTE: &str = "datasets";
 const UDEV: Duration = Duration::from_secs(10);
 /// How long no link may have come, though udev has nothing to do, until the kernel is asked for the volumes without one.
 const ASK_KERNEL: Duration = Duration::from_secs(2);
+/// Between two looks for links at most: a client waits.
+const LONGEST_PAUSE: Duration = Duration::from_millis(80);
 /// There as long as udev has something to do.
 const UDEV_IS_BUSY: &str = "/run/udev/queue";
 /// What is left of the action's time when no more waiting makes sense.
@@ -378,7 +380,7 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
             }
         }
         node.sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(250));
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -289,13 +289,14 @@ fn hostids_of_others(node: &Node, hostid: u32) -> Result<Vec<(String, u32)>> {
     if hostid == 0 {
         return Ok(Vec::new());
     }
+    let on_node = node.call().meta.get("on_node");
+    let is_here = |name: &str| on_node.is_some_and(|here| here == name) || is_us(node, name);
     // Without a cluster there are no others.
-    let mut told = cluster::exchange_hostids(node, hostid).unwrap_or_else(|error| {
+    let mut told = cluster::exchange_hostids(node, hostid, is_here).unwrap_or_else(|error| {
         debug!("the cluster does not tell hostids: {error:#}");
         Vec::new()
     });
-    let on_node = node.call().meta.get("on_node");
-    told.retain(|(name, _)| Some(name) != on_node && !is_us(node, name));
+    told.retain(|(name, _)| !is_here(name));
     if let Some((name, _)) = told.iter().find(|(_, id)| *id == hostid) {
         bail!(Exit::NotInstalled.because(format!(
             "{name} has the same hostid as this node ({hostid:08x}), so ZFS cannot tell them apart; mend it with: zgenhostid -f \

@@ -235,6 +235,26 @@ fn two_hosts_with_one_hostid_are_refused() {
     assert!(why.contains("zgenhostid"), "{why}");
 }
 
+/// A change that the cluster sees would make it decide anew in the middle of a failover.
+#[test]
+fn the_hostid_is_told_once_and_privately() {
+    let hostids = |script: &Script| {
+        ok(script, "start", TANK);
+        commands(script, "attrd_updater")
+    };
+    let told = hostids(&machine());
+    let [_, tell, _] = &told[..] else {
+        panic!("expected question, answer and question: {told:?}");
+    };
+    assert!(
+        tell.contains("--private") && tell.ends_with("--update 00000001"),
+        "{tell}"
+    );
+    let known = "name=\"hastor-hostid\" host=\"n1\" value=\"00000001\"\n";
+    let known = machine().when_matching(|cmd| cmd.program() == "attrd_updater", Reply::ok(known));
+    assert_eq!(hostids(&known).len(), 1);
+}
+
 #[test]
 fn users_are_named_or_made_to_leave() {
     let busy = || {

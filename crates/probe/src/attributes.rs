@@ -1,12 +1,30 @@
 //! Transient node attributes: what nodes tell each other, until they leave the cluster. By Pacemaker's own `attrd_updater`.
+//!
+//! A public one is written into the CIB, and every change of it makes Pacemaker break off what it does and decide anew. A
+//! private one is known to the attribute managers of all nodes, and to nobody else.
 
 use std::time::Duration;
 
 use host::{Cmd, CmdError, Host};
 
-/// Tells the others, in at most `limit`.
+/// Tells everybody, in at most `limit`.
 pub fn tell(host: &Host, name: &str, value: &str, limit: Duration) -> Result<(), CmdError> {
     run(host, &["--name", name, "--update", value], limit).map(drop)
+}
+
+/// The same, by a private attribute.
+pub fn tell_privately(
+    host: &Host,
+    name: &str,
+    value: &str,
+    limit: Duration,
+) -> Result<(), CmdError> {
+    run(
+        host,
+        &["--name", name, "--private", "--update", value],
+        limit,
+    )
+    .map(drop)
 }
 
 /// What the nodes have told: node and value. That nobody has told anything may be an error.

@@ -46,6 +46,9 @@ const INITIATORS: [&str; 2] = [
 /// The file system of the pool that takes reservations along.
 const NOTES: &str = "/tank/ha";
 
+/// How the address goes and comes: its ports are closed meanwhile, and clients hear at once that they have to connect anew.
+const HANDED_OVER: [(&str, &str); 2] = [("block_ports", "tcp/3260"), ("kill_connections", "true")];
+
 /// For a stack to stop and to start. That of the peers calls targetcli some forty times for eight LUNs, ten seconds and more
 /// each under emulation.
 const STACK: Duration = Duration::from_secs(RECOVER.as_secs() * 6);
@@ -125,11 +128,7 @@ fn group(whose: Whose, luns: usize) -> String {
             vec![
                 member("pool", "zfs-pool", &[("pool", "tank")]),
                 member("target", "lio-target", &[&target[..], &more].concat()),
-                member(
-                    "vip",
-                    "vip",
-                    &[&address[..], &[("block_ports", "tcp/3260")]].concat(),
-                ),
+                member("vip", "vip", &[&address[..], &HANDED_OVER].concat()),
             ]
         }
         // Their target wants its portal's address to be there: so they block the port until all is complete.
