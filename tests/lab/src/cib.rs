@@ -124,6 +124,7 @@ impl Cib {
         <nvpair id="lab-concurrent-fencing" name="concurrent-fencing" value="true"/>
         <nvpair id="lab-no-quorum-policy" name="no-quorum-policy" value="stop"/>
         <nvpair id="lab-dc-deadtime" name="dc-deadtime" value="2s"/>
+        <nvpair id="lab-load-threshold" name="load-threshold" value="1000%"/>
       </cluster_property_set>
     </crm_config>
     <nodes/>
