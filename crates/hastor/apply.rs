@@ -9,12 +9,23 @@ use cib::{Change, Element, Resource, Status, changes, merge, retire, with_config
 use crate::pacemaker::Pacemaker;
 use crate::saved::Saved;
 
+/// Properties that are no configuration: what Pacemaker has found, and when it was last asked to look again.
+const PACEMAKERS: [&str; 5] = [
+    "dc-version",
+    "cluster-infrastructure",
+    "cluster-name",
+    "have-watchdog",
+    "last-lrm-refresh",
+];
+
 /// A change, and with whom it is talked over.
 pub struct Apply<'a> {
     pub pacemaker: &'a Pacemaker<'a>,
     pub saved: &'a Saved<'a>,
     /// Nobody is asked.
     pub yes: bool,
+    /// What others have changed may be undone.
+    pub force: bool,
     pub wait: Duration,
     pub answers: &'a mut dyn BufRead,
     pub out: &'a mut dyn Write,
@@ -27,7 +38,8 @@ impl Apply<'_> {
         let wanted = merge(&live, stack, name)?;
         if self.agreed(&live, &wanted, true)? {
             let path = self.saved.push(configuration(&live)?)?;
-            self.pacemaker.replace(&wanted)?;
+            let made = self.replace(&live, &|live| merge(live, stack, name))?;
+            self.saved.made(&path, &made)?;
             writeln!(
                 self.out,
                 "Applied. To go back: hastor apply --rollback ({path})"
@@ -39,18 +51,39 @@ impl Apply<'_> {
     /// Takes the last change back.
     pub fn rollback(mut self) -> Result<()> {
         let live = self.pacemaker.cib()?;
-        let (mut wanted, path) = self.saved.newest()?;
-        // Nodes come and go by themselves.
-        if let Some(nodes) = configuration(&live)?.child("nodes") {
-            *wanted.child_or_new("nodes") = nodes.clone();
+        let before = self.saved.newest()?;
+        writeln!(self.out, "Going back to {}", before.path)?;
+        let after = before.after.as_ref();
+        let others = match after {
+            Some(after) => changes_of_others(after, configuration(&live)?),
+            None => Vec::new(),
+        };
+        if !others.is_empty() {
+            writeln!(
+                self.out,
+                "Since then others have changed:\n  {}\n",
+                others.join("\n  ")
+            )?;
+            ensure!(
+                self.force,
+                "nothing was changed, because this would also undo what others have changed since; expected the \
+                 configuration as hastor left it, or --force"
+            );
         }
-        writeln!(self.out, "Going back to {path}")?;
+        let back = |live: &Element| -> Result<Element> {
+            let mut wanted = before.configuration.clone();
+            // Nodes come and go by themselves.
+            if let Some(nodes) = configuration(live)?.child("nodes") {
+                *wanted.child_or_new("nodes") = nodes.clone();
+            }
+            Ok(wanted)
+        };
         // An empty configuration, for one, is not valid: it has no fencing.
-        if self.agreed(&live, &wanted, false)? {
-            self.replace(&live, &wanted)?;
+        if self.agreed(&live, &back(&live)?, false)? {
+            self.replace(&live, &back)?;
             writeln!(self.out, "Gone back.")?;
         }
-        self.saved.forget(&path)?;
+        self.saved.forget(&before.path)?;
         self.report(None)
     }
 
@@ -65,17 +98,25 @@ impl Apply<'_> {
         }
         writeln!(self.out, "In the configuration:\n{}", lines(&list))?;
         let cib = with_configuration(live, wanted);
-        if let Some(said) = self.pacemaker.objections(&cib)? {
+        let mut said = self.pacemaker.objections(&cib)?;
+        if !said.is_empty() && valid {
+            // What others are warned of, as that something will be gone in a later version, is for them to mend.
+            let old = self.pacemaker.objections(live)?;
+            let (known, new): (Vec<String>, Vec<String>) = said
+                .into_iter()
+                .partition(|line| old.contains(line) && !line.to_lowercase().contains("error"));
             ensure!(
-                !valid,
-                "crm_verify does not accept the configuration:
-{said}"
+                new.is_empty(),
+                "crm_verify does not accept the configuration:\n{}",
+                [new, known].concat().join("\n")
             );
+            said = known;
+        }
+        if !said.is_empty() {
+            let said = said.join("\n");
             writeln!(
                 self.out,
-                "It was so before, but crm_verify says of it:
-{said}
-"
+                "It was so before, but crm_verify says of it:\n{said}\n"
             )?;
         }
         let (retiring, ids) = retire(before, wanted);
@@ -110,11 +151,18 @@ impl Apply<'_> {
         Ok(true)
     }
 
-    /// Replaces the configuration; what it has no longer is stopped before, in order.
-    fn replace(&mut self, live: &Element, wanted: &Element) -> Result<()> {
-        let (retiring, ids) = retire(configuration(live)?, wanted);
+    /// Replaces the configuration by what `wanted` makes of it, and returns that; what it has no longer is stopped before, in
+    /// order. That takes time, in which others may change something else: it stays changed, or else nothing is removed.
+    fn replace(
+        &mut self,
+        live: &Element,
+        wanted: &dyn Fn(&Element) -> Result<Element>,
+    ) -> Result<Element> {
+        let mut made = wanted(live)?;
+        let (retiring, ids) = retire(configuration(live)?, &made);
         if !ids.is_empty() && self.pacemaker.cib_file.is_none() {
             writeln!(self.out, "Stopping {} ...", ids.join(", "))?;
+            self.out.flush()?;
             self.pacemaker.replace(&retiring)?;
             let pending = self.pacemaker.pending(self.wait)?;
             let status = self.pacemaker.status()?;
@@ -130,8 +178,18 @@ impl Apply<'_> {
                 self.wait.as_secs(),
                 named(&active)
             );
+            let live = self.pacemaker.cib()?;
+            let others = changes_of_others(&retiring, configuration(&live)?);
+            ensure!(
+                others.is_empty(),
+                "what is to be removed has stopped, but nothing is removed yet, because somebody else has changed the \
+                 configuration in the meantime ({}); expected it as it was: do this again",
+                others.join("; ")
+            );
+            made = wanted(&live)?;
         }
-        self.pacemaker.replace(wanted)
+        self.pacemaker.replace(&made)?;
+        Ok(made)
     }
 
     /// Waits, and says how it went; resources that do not run are an error: those of the stack, or all.
@@ -185,6 +243,19 @@ fn configuration(cib: &Element) -> Result<&Element> {
         .context("the CIB has no <configuration>")
 }
 
+/// What somebody else has changed: not what Pacemaker writes down itself, and not nodes, which stay as they are.
+fn changes_of_others(ours: &Element, now: &Element) -> Vec<String> {
+    let by_itself = |change: &Change| {
+        let property = change.element.strip_prefix("property ");
+        property.is_some_and(|name| PACEMAKERS.contains(&name))
+            || change.element.starts_with("node ")
+    };
+    let all = changes(ours, now).into_iter();
+    all.filter(|change| !by_itself(change))
+        .map(|change| change.to_string())
+        .collect()
+}
+
 fn lines(list: &[Change]) -> String {
     list.iter().map(|change| format!("  {change}\n")).collect()
 }
@@ -202,9 +273,10 @@ fn astray(status: &Status, stack: Option<(&str, &Element)>) -> Vec<String> {
     });
     let resources = status.resources.iter();
     resources
-        .filter(|it| {
-            ours.as_ref()
-                .is_none_or(|ours| ours.contains(&it.id.as_str()))
+        .filter(|it| match &ours {
+            Some(ours) => ours.contains(&it.id.as_str()),
+            // One of somebody else's may be stopped on purpose.
+            None => it.target_role.as_deref() != Some("Stopped"),
         })
         .filter(|it| it.runs_on().is_none())
         .map(|it| format!("{} is {}", it.id, it.told()))

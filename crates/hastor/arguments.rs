@@ -9,14 +9,9 @@ pub struct Arguments {
     /// Work on a CIB in a file instead of the cluster's
     #[arg(long, global = true, value_name = "FILE")]
     pub cib_file: Option<String>,
-    /// Where the configurations are kept to which --rollback goes back
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        default_value = "/var/lib/hastor"
-    )]
-    pub state_dir: String,
+    /// Where the configurations are kept to which --rollback goes back: /var/lib/hastor, with --cib-file FILE.hastor
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<String>,
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -86,6 +81,20 @@ pub struct Change {
     /// Instead of a stack: the configuration that was there before the last change by hastor on this node
     #[arg(long, conflicts_with_all = ["stack", "values", "set"], required_unless_present = "stack")]
     pub rollback: bool,
+    /// With --rollback: undo also what others have changed since
+    #[arg(long, requires = "rollback")]
+    pub force: bool,
+}
+
+impl Arguments {
+    /// Where configurations are kept. Those of a file are no business of the cluster.
+    pub fn state_dir(&self) -> String {
+        let usual = match &self.cib_file {
+            Some(file) => format!("{file}.hastor"),
+            None => "/var/lib/hastor".to_owned(),
+        };
+        self.state_dir.clone().unwrap_or(usual)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -45,16 +45,21 @@ impl Pacemaker<'_> {
         cib::Status::parse(&output.stdout)
     }
 
-    /// What crm_verify has against the configuration of a CIB, if it has something. All nodes are taken to be there: what
-    /// else is amiss in the cluster is no fault of its configuration.
-    pub fn objections(&self, cib: &Element) -> Result<Option<String>> {
+    /// What crm_verify has against the configuration of a CIB, line by line. All nodes are taken to be there: what else is
+    /// amiss in the cluster is no fault of its configuration.
+    pub fn objections(&self, cib: &Element) -> Result<Vec<String>> {
         let words = ["--verbose", "--xml-pipe"];
         let command = Cmd::new("crm_verify").args(words).at_most(A_WHILE);
         let command = command.input(joined(cib)?.to_string());
         let output = self.host.ask(&command)?;
-        Ok(match output.success() {
-            true => None,
-            false => Some(output.stderr.trim().to_owned()),
+        if output.success() {
+            return Ok(Vec::new());
+        }
+        let lines = output.stderr.lines().filter(|line| !line.trim().is_empty());
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        Ok(match lines.is_empty() {
+            true => vec![format!("it ended with {}", output.status)],
+            false => lines,
         })
     }
 

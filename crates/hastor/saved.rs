@@ -1,5 +1,5 @@
 //! The configurations that were there before a change, on this node: `DIR/before/NUMBER.xml`, the newest with the highest
-//! number.
+//! number; and what the change made of it, `DIR/before/NUMBER.after.xml`.
 
 use anyhow::{Context, Result};
 use cib::Element;
@@ -7,6 +7,14 @@ use host::Host;
 
 /// How many are kept.
 const KEPT: usize = 20;
+
+/// One of them.
+pub struct Before {
+    pub path: String,
+    pub configuration: Element,
+    /// What the change made of it, if it got to its end.
+    pub after: Option<Element>,
+}
 
 /// A place for them.
 pub struct Saved<'a> {
@@ -31,25 +39,41 @@ impl Saved<'_> {
         self.host.save(&path, &configuration.to_string())?;
         let old = (numbers.len() + 1).saturating_sub(KEPT);
         for number in numbers.iter().take(old) {
-            self.host.remove(&self.path(*number))?;
+            self.forget(&self.path(*number))?;
         }
         Ok(path)
     }
 
-    /// The newest, and its path.
-    pub fn newest(&self) -> Result<(Element, String)> {
+    /// Keeps what the change has made of the one at `path`.
+    pub fn made(&self, path: &str, configuration: &Element) -> Result<()> {
+        self.host.save(&after(path), &configuration.to_string())
+    }
+
+    /// The newest.
+    pub fn newest(&self) -> Result<Before> {
         let numbers = self.numbers()?;
         let newest = numbers.last().with_context(|| {
             format!("{}: there is nothing to go back to on this node", self.dir)
         })?;
         let path = self.path(*newest);
-        let text = self.host.read(&path)?.with_context(|| path.clone())?;
-        let configuration = Element::parse(&text).with_context(|| path.clone())?;
-        Ok((configuration, path))
+        let configuration = self.read(&path)?.with_context(|| path.clone())?;
+        let after = self.read(&after(&path))?;
+        Ok(Before {
+            path,
+            configuration,
+            after,
+        })
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Element>> {
+        let text = self.host.read(path)?;
+        text.map(|text| Element::parse(&text).with_context(|| path.to_owned()))
+            .transpose()
     }
 
     /// Forgets one.
     pub fn forget(&self, path: &str) -> Result<()> {
+        self.host.remove(&after(path))?;
         self.host.remove(path)
     }
 
@@ -64,4 +88,9 @@ impl Saved<'_> {
         numbers.sort_unstable();
         Ok(numbers)
     }
+}
+
+/// Where that is which a change has made of the one at `path`.
+fn after(path: &str) -> String {
+    format!("{}.after.xml", path.trim_end_matches(".xml"))
 }

@@ -1,5 +1,6 @@
 //! The program on a scripted cluster of two nodes, whose CIB is in the file /cib.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
@@ -25,12 +26,7 @@ fn cluster(role: &str) -> Script {
     script.write_file("/cib", EMPTY);
     script.write_file("/s/template.xml", TEMPLATE);
     script.write_file("/s/values.toml", VALUES);
-    let applied = TEMPLATE
-        .replace("{{ iqn }}", "iqn.2026-01.com.example:x")
-        .replace(
-            "<resources>",
-            "<crm_config/><nodes><node id=\"1\" uname=\"a\"/></nodes><resources>",
-        );
+    let given = Arc::new(Mutex::new(String::new()));
     let node = if role == "Started" {
         r#"<node name="a"/>"#
     } else {
@@ -45,14 +41,28 @@ fn cluster(role: &str) -> Script {
         completed="2026-11-28 10:00:09Z"/><fence_event target="c" action="reboot" status="failed" delegate="a"
         completed="2026-11-28 10:00:08Z"/></fence_history></r>"#
     );
+    script.write_file("/status", &status);
     script
         .when(
             QUERY,
             Reply::given(|tree| Reply::ok(tree.read("/cib").unwrap())),
         )
-        .when(
-            REPLACE,
-            Reply::ok("").and(move |tree| tree.write("/cib", &applied)),
+        .when_matching(
+            {
+                let given = given.clone();
+                move |cmd| {
+                    let is_it = cmd.to_string() == REPLACE;
+                    if is_it {
+                        let text = String::from_utf8(cmd.stdin().to_vec()).unwrap();
+                        *given.lock().unwrap() = text;
+                    }
+                    is_it
+                }
+            },
+            Reply::ok("").and(move |tree| {
+                let configuration = given.lock().unwrap();
+                tree.write("/cib", &format!("<cib>{configuration}<status/></cib>"));
+            }),
         )
         .when("crm_verify --verbose --xml-pipe", Reply::ok(""))
         .when(
@@ -62,7 +72,7 @@ fn cluster(role: &str) -> Script {
         .when(WAIT, Reply::ok(""))
         .when(
             "crm_mon --one-shot --inactive --output-as=xml",
-            Reply::ok(status),
+            Reply::given(|tree| Reply::ok(tree.read("/status").unwrap())),
         )
 }
 
@@ -153,8 +163,11 @@ fn what_others_change_in_the_meantime_is_not_undone() {
 
 #[test]
 fn what_pacemaker_refuses_is_not_done_and_nothing_is_kept() {
-    let script = cluster("Started").when(
-        "crm_verify --verbose --xml-pipe",
+    let script = cluster("Started").when_matching(
+        |cmd| {
+            let cib = String::from_utf8_lossy(cmd.stdin());
+            cmd.program() == "crm_verify" && cib.contains("lio-target")
+        },
         Reply::fails(78, "error: no such resource\nConfiguration invalid\n"),
     );
     let (_, error) = hastor(&script, &[APPLY, &["--yes"]].concat(), "");
@@ -195,6 +208,100 @@ fn what_goes_is_stopped_before_it_is_removed() {
         .filter(|it| it.contains("--replace") || it.contains("--wait"));
     assert_eq!(changing.collect::<Vec<_>>(), [REPLACE, WAIT, REPLACE, WAIT]);
     assert_eq!(script.read_file("/var/lib/hastor/before/1.xml"), None);
+}
+
+/// A stack that has lost a resource.
+#[test]
+fn what_a_stack_has_no_longer_is_stopped_before_it_is_removed() {
+    let with_another = |role: &str| {
+        let script = cluster(role);
+        let other = TEMPLATE.replace("\"x\"", "\"y\"").replace("\"p", "\"q");
+        script.write_file("/s/template.xml", &other);
+        hastor(&script, APPLY, "yes\n");
+        let status = script.read_file("/status").unwrap();
+        script.write_file("/status", &status.replace("\"x\"", "\"y\""));
+        script.write_file("/s/template.xml", TEMPLATE);
+        script.clear_steps();
+        script
+    };
+    let again = [APPLY, &["--yes"]].concat();
+    let script = with_another("Started");
+    let (said, error) = hastor(&script, &again, "");
+    assert!(said.contains("Stopping y ...\n"), "{said}");
+    assert!(
+        error.as_deref().unwrap().contains("has not stopped"),
+        "{error:?}"
+    );
+    assert!(script.read_file("/cib").unwrap().contains("id=\"y\""));
+
+    let script = with_another("Stopped");
+    hastor(&script, &again, "");
+    let steps = script.steps();
+    let changing = steps
+        .iter()
+        .filter(|it| it.contains("--replace") || it.contains("--wait"));
+    assert_eq!(changing.collect::<Vec<_>>(), [REPLACE, WAIT, REPLACE, WAIT]);
+    assert!(!script.read_file("/cib").unwrap().contains("id=\"y\""));
+
+    // Somebody does something else while it stops.
+    let script = with_another("Stopped");
+    let script = script.when(
+        WAIT,
+        Reply::ok("").and(|tree| {
+            let now = tree.read("/cib").unwrap();
+            let theirs = "<primitive id=\"theirs\"/></resources>";
+            tree.write("/cib", &now.replace("</resources>", theirs));
+        }),
+    );
+    let (_, error) = hastor(&script, &again, "");
+    assert!(
+        error
+            .as_deref()
+            .unwrap()
+            .contains("(added    primitive theirs)"),
+        "{error:?}"
+    );
+    assert!(script.read_file("/cib").unwrap().contains("id=\"theirs\""));
+}
+
+#[test]
+fn what_others_have_changed_since_is_undone_only_if_that_is_wanted() {
+    let script = cluster("Stopped");
+    hastor(&script, APPLY, "yes\n");
+    let applied = script.read_file("/cib").unwrap();
+    let theirs = applied.replace("</resources>", "<primitive id=\"pdu\"/></resources>");
+    script.write_file("/cib", &theirs);
+    script.clear_steps();
+    let back = ["apply", "--rollback", "--yes"];
+    let (said, error) = hastor(&script, &back, "");
+    assert!(said.contains("added    primitive pdu"), "{said}");
+    assert!(error.unwrap().contains("--force"));
+    assert!(!script.steps().iter().any(|step| step.contains("--replace")));
+    let (said, _) = hastor(&script, &[&back[..], &["--force"]].concat(), "");
+    assert!(said.contains("removed  primitive pdu"), "{said}");
+}
+
+#[test]
+fn what_a_file_was_before_is_no_business_of_the_cluster() {
+    let parse = |words: &[&str]| {
+        let words = [&["hastor"], words, &["status"]].concat();
+        Arguments::try_parse_from(words).unwrap().state_dir()
+    };
+    assert_eq!(parse(&[]), "/var/lib/hastor");
+    assert_eq!(parse(&["--cib-file", "/tmp/x.xml"]), "/tmp/x.xml.hastor");
+    assert_eq!(
+        parse(&["--cib-file", "/tmp/x.xml", "--state-dir", "s"]),
+        "s"
+    );
+}
+
+#[test]
+fn what_crm_verify_said_before_is_no_objection() {
+    let said = "warning: other is deprecated\n";
+    let script = cluster("Started").when("crm_verify --verbose --xml-pipe", Reply::fails(78, said));
+    let (told, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(error, None);
+    assert!(told.contains("It was so before"), "{told}");
 }
 
 #[test]

@@ -50,8 +50,9 @@ pub fn carry_out(
         Verb::Apply { change, yes, wait } => {
             let apply = Apply {
                 pacemaker: &pacemaker,
-                saved: &Saved::new(host, &asked.state_dir)?,
+                saved: &Saved::new(host, &asked.state_dir())?,
                 yes: *yes,
+                force: change.force,
                 wait: Duration::from_secs((*wait).into()),
                 answers,
                 out,

@@ -11,6 +11,9 @@ use crate::Element;
 /// The attributes by which constraints name resources, in themselves and in their resource sets.
 const REFERENCES: [&str; 5] = ["rsc", "with-rsc", "first", "then", "id"];
 
+/// Meta attributes by which an administrator takes a resource out of service for a while: a stack does not end that.
+const IN_SERVICE: [&str; 3] = ["target-role", "is-managed", "maintenance"];
+
 /// Elements that have their place among others, and are compared as a whole.
 const SECTIONS: [&str; 6] = [
     "nodes",
@@ -24,17 +27,27 @@ const SECTIONS: [&str; 6] = [
 /// The `<configuration>` of a cluster whose CIB is `live`, once the stack of this name is as in the CIB `stack`.
 ///
 /// Resources of the stack are those that its tag lists; its constraints have ids that begin with its name and a hyphen.
-/// They are replaced, added, or removed if the stack has them no longer. So are constraints that name a resource which is
-/// removed. Cluster properties are set one by one. All else stays as it is, and so do the nodes, which number
-/// themselves; a cluster that has none yet (a file that none has run with) gets those of the stack.
+/// They are replaced, added, or removed if the stack has them no longer; but a resource that an administrator has stopped,
+/// or taken out of management, stays so. So are constraints that name a resource which is removed. Cluster properties
+/// are set one by one. All else stays as it is, and so do the nodes, which number themselves; a cluster that has none
+/// yet (a file that none has run with) gets those of the stack. Of nodes that are none of the stack's its resources are
+/// kept away.
 ///
 /// # Errors
-/// A node of the stack that the cluster does not have; no `<configuration>`.
+/// A node of the stack that the cluster does not have; a cluster in which resources run only where they are told to
+/// (symmetric-cluster=false); no `<configuration>`.
 pub fn merge(live: &Element, stack: &Element, name: &str) -> Result<Element> {
-    let wanted = configuration(stack)?;
+    let stack = configuration(stack)?;
     let mut merged = configuration(live)?.clone();
-    nodes(&mut merged, wanted)?;
-    properties(&mut merged, wanted);
+    nodes(&mut merged, stack)?;
+    properties(&mut merged, stack);
+    ensure!(
+        !merged.all().iter().any(|it| it.name == "nvpair"
+            && it.word("name") == "symmetric-cluster"
+            && !is_yes(it.word("value"))),
+        "property symmetric-cluster is false; expected true, because what is on one node of a stack has to be allowed on the others"
+    );
+    let wanted = &kept_away(stack, &merged, name);
 
     let ours = members(wanted, name);
     let gone: BTreeSet<String> = &members(&merged, name) - &ours;
@@ -51,6 +64,40 @@ pub fn merge(live: &Element, stack: &Element, name: &str) -> Result<Element> {
     });
     replace(&mut merged, wanted, "tags", |old| old.id() == name);
     Ok(merged)
+}
+
+/// The stack, with its resources kept away from nodes of the cluster that are none of its own.
+fn kept_away(stack: &Element, cluster: &Element, name: &str) -> Element {
+    let names = |of: &Element| -> Vec<String> {
+        let nodes = of.children_named("nodes").flat_map(|it| &it.children);
+        nodes.map(|node| node.word("uname").to_owned()).collect()
+    };
+    let (own, all) = (names(stack), names(cluster));
+    let mut wanted = stack.clone();
+    // It does not say where it belongs.
+    if own.is_empty() {
+        return wanted;
+    }
+    let resources = stack.children_named("resources");
+    let resources = resources.flat_map(|it| &it.children);
+    for resource in resources.filter(|it| it.word("class") != "stonith") {
+        for node in all.iter().filter(|node| !own.contains(node)) {
+            let id = format!("{name}-{}-not-on-{node}", resource.id());
+            let away = Element::new("rsc_location")
+                .with("id", &id)
+                .with("rsc", resource.id())
+                .with("node", node)
+                .with("score", "-INFINITY");
+            wanted.child_or_new("constraints").children.push(away);
+        }
+    }
+    wanted
+}
+
+/// As Pacemaker reads a boolean.
+fn is_yes(text: &str) -> bool {
+    let yes = ["true", "on", "yes", "y", "1"];
+    yes.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// The configuration `before`, but with what `after` has no longer told to stop, and the ids of these primitives. What is just
@@ -84,19 +131,78 @@ fn retire_in(resource: &mut Element, kept: &BTreeSet<&str>, ids: &mut Vec<String
     let all = resource.all().into_iter();
     let primitives = all.filter(|it| it.name == "primitive");
     ids.extend(primitives.map(|it| it.id().to_owned()));
-    let id = resource.id().to_owned();
-    let pairs = resource.children.iter_mut();
-    let pairs = pairs.filter(|set| set.name == "meta_attributes");
-    let mut pairs = pairs.flat_map(|set| &mut set.children);
-    if let Some(pair) = pairs.find(|pair| pair.word("name") == "target-role") {
-        pair.set("value", "Stopped");
+    if stop_where_told(resource) {
         return;
     }
+    let id = resource.id().to_owned();
     let mut set = Element::new("meta_attributes").with("id", &format!("{id}-retire"));
-    let pair = Element::new("nvpair").with("id", &format!("{id}-retire-target-role"));
+    let pair = Element::new("nvpair").with("id", &retirement(&id));
     set.children
         .push(pair.with("name", "target-role").with("value", "Stopped"));
     resource.children.insert(0, set);
+}
+
+/// Sets each target-role that stands in a resource, or in what it contains, to Stopped: one of a member counts more than that
+/// of its group. Whether the resource itself has one.
+fn stop_where_told(resource: &mut Element) -> bool {
+    let mut told = false;
+    for child in &mut resource.children {
+        if child.name == "meta_attributes" {
+            let pairs = child.children.iter_mut();
+            for pair in pairs.filter(|pair| pair.word("name") == "target-role") {
+                pair.set("value", "Stopped");
+                told = true;
+            }
+        } else {
+            stop_where_told(child);
+        }
+    }
+    told
+}
+
+/// Gives a resource, and what it contains, those of the old one's meta attributes that say whether it is in service, unless
+/// it has them itself.
+fn keep_out_of_service(new: &mut Element, old: &Element) {
+    let sets = old.children.iter().enumerate();
+    let sets = sets.filter(|(_, it)| it.name == "meta_attributes");
+    let pairs = sets.flat_map(|(at, set)| {
+        let pairs = set.children_named("nvpair");
+        pairs.map(move |it| (at, set, it))
+    });
+    for (before, set, pair) in pairs {
+        let name = pair.word("name");
+        let has = new
+            .pairs("meta_attributes")
+            .iter()
+            .any(|(it, _)| *it == name);
+        // What is being removed was told to stop by this program, not by an administrator.
+        let is_ours = pair.id() == retirement(old.id());
+        if !IN_SERVICE.contains(&name) || has || is_ours {
+            continue;
+        }
+        let sets = &mut new.children;
+        // In its place, so that what is the same as before looks the same.
+        let at = sets.iter().position(|it| it.id() == set.id());
+        let at = at.unwrap_or_else(|| {
+            let at = before.min(sets.len());
+            sets.insert(at, Element::new("meta_attributes").with("id", set.id()));
+            at
+        });
+        sets[at].children.push(pair.clone());
+    }
+    for child in new.children.iter_mut().filter(|it| !it.id().is_empty()) {
+        let id = child.id().to_owned();
+        let kinds = ["primitive", "group", "clone"];
+        let before = old.children.iter().find(|it| it.id() == id);
+        if let Some(before) = before.filter(|it| kinds.contains(&it.name.as_str())) {
+            keep_out_of_service(child, before);
+        }
+    }
+}
+
+/// The id of the target-role that stops a resource before it is removed.
+fn retirement(id: &str) -> String {
+    format!("{id}-retire-target-role")
 }
 
 /// The CIB with another configuration.
@@ -154,7 +260,11 @@ fn properties(merged: &mut Element, wanted: &Element) {
         for pair in set.children_named("nvpair") {
             let there = merged.child_or_new("crm_config");
             let mut pairs = there.children.iter_mut().flat_map(|set| &mut set.children);
-            match pairs.find(|it| it.name == "nvpair" && it.get("name") == pair.get("name")) {
+            let is_it = |it: &&mut Element| {
+                it.name == "nvpair"
+                    && in_new_words(it.word("name")) == in_new_words(pair.word("name"))
+            };
+            match pairs.find(is_it) {
                 Some(old) => old.set("value", pair.word("value")),
                 None => {
                     let sets = &mut there.children;
@@ -168,6 +278,11 @@ fn properties(merged: &mut Element, wanted: &Element) {
             }
         }
     }
+}
+
+/// A property's name as newer Pacemakers have it, for which the older one counts less: fencing-enabled, once stonith-enabled.
+fn in_new_words(property: &str) -> String {
+    property.replacen("stonith-", "fencing-", 1)
 }
 
 /// Puts the elements that the stack has in a section in the place of those with their ids, or behind the others; takes
@@ -186,7 +301,11 @@ fn replace(
     there.retain(|old| wanted.iter().any(|new| new.id() == old.id()) || !obsolete(old));
     for new in wanted {
         match there.iter_mut().find(|old| old.id() == new.id()) {
-            Some(old) => old.clone_from(new),
+            Some(old) => {
+                let mut new = new.clone();
+                keep_out_of_service(&mut new, old);
+                *old = new;
+            }
             None => there.push(new.clone()),
         }
     }
@@ -287,7 +406,10 @@ fn details(old: Option<&Element>, new: Option<&Element>) -> Vec<String> {
     };
     match (old, new) {
         (Some(old), Some(new)) if old.name == "nvpair" && new.name == "nvpair" => {
-            vec![format!("{} -> {}", old.word("value"), new.word("value"))]
+            vec![match is_secret(new.word("name")) {
+                true => "another one".to_owned(),
+                false => format!("{} -> {}", old.word("value"), new.word("value")),
+            }]
         }
         (Some(_), Some(_)) => {
             let (old, new) = (values(old), values(new));
@@ -295,6 +417,8 @@ fn details(old: Option<&Element>, new: Option<&Element>) -> Vec<String> {
             for (name, value) in &new {
                 match old.iter().find(|(it, _)| it == name) {
                     Some((_, before)) if before == value => {}
+                    Some(_) if is_secret(name) => told.push(format!("{name} another one")),
+                    None if is_secret(name) => told.push(format!("+{name}")),
                     Some((_, before)) => told.push(format!("{name} {before} -> {value}")),
                     None => told.push(format!("+{name}={value}")),
                 }
@@ -302,7 +426,10 @@ fn details(old: Option<&Element>, new: Option<&Element>) -> Vec<String> {
             let lost = old
                 .iter()
                 .filter(|(name, _)| !new.iter().any(|(it, _)| it == name));
-            told.extend(lost.map(|(name, value)| format!("-{name}={value}")));
+            told.extend(lost.map(|(name, value)| match is_secret(name) {
+                true => format!("-{name}"),
+                false => format!("-{name}={value}"),
+            }));
             told
         }
         (old, new) => old
@@ -312,6 +439,15 @@ fn details(old: Option<&Element>, new: Option<&Element>) -> Vec<String> {
             .into_iter()
             .collect(),
     }
+}
+
+/// Is the value of a parameter of this name nobody's business? That of `password_file` is only where to find it.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let secrets = ["passw", "secret", "community"];
+    let elsewhere = ["_file", "_script"];
+    secrets.iter().any(|word| name.contains(word))
+        && !elsewhere.iter().any(|ending| name.ends_with(ending))
 }
 
 #[cfg(test)]
@@ -368,6 +504,8 @@ mod tests {
                 "changed  primitive x: x type old -> new",
                 "added    primitive y",
                 "added    location s-y",
+                "added    location s-x-not-on-b",
+                "added    location s-y-not-on-b",
                 "changed  tag s",
             ]
         );
@@ -377,7 +515,8 @@ mod tests {
     fn what_goes_is_told_to_stop_except_fencing_devices() {
         let before = cib(
             r#"<resources><primitive id="f" class="stonith"/><group id="g"><meta_attributes id="m">
-            <nvpair id="t" name="target-role" value="Started"/></meta_attributes><primitive id="a"/><primitive id="b"/></group>
+            <nvpair id="t" name="target-role" value="Started"/></meta_attributes><primitive id="a"><meta_attributes id="n">
+            <nvpair id="u" name="target-role" value="Started"/></meta_attributes></primitive><primitive id="b"/></group>
             <group id="h"><primitive id="c"/><primitive id="d"/></group><primitive id="e"/></resources>"#,
         );
         let after = cib(r#"<resources><group id="h"><primitive id="c"/></group></resources>"#);
@@ -394,12 +533,112 @@ mod tests {
         assert_eq!(
             told,
             [
-                "changed  group g: target-role Started -> Stopped",
+                "changed  group g: target-role Started -> Stopped, target-role Started -> Stopped",
                 "changed  group h: +target-role=Stopped",
                 "changed  primitive e: +target-role=Stopped",
             ]
         );
         assert_eq!(retire(before, before), (before.clone(), Vec::new()));
+    }
+
+    #[test]
+    fn nodes_of_others_get_nothing_of_it() {
+        let live = cib(r#"<nodes><node id="1" uname="a"/><node id="2" uname="q"/></nodes>"#);
+        let merged = merge(&live, &cib(STACK), "s").unwrap();
+        let told: Vec<String> = changes(configuration(&live).unwrap(), &merged)
+            .iter()
+            .map(Change::to_string)
+            .filter(|it| it.contains("location"))
+            .collect();
+        let expected = [
+            "location s-y",
+            "location s-x-not-on-q",
+            "location s-y-not-on-q",
+        ];
+        assert_eq!(told, expected.map(|it| format!("added    {it}")));
+        let opt_in = cib(
+            r#"<crm_config><cluster_property_set id="c"><nvpair id="o" name="symmetric-cluster" value="no"/>
+            </cluster_property_set></crm_config>"#,
+        );
+        let error = merge(&opt_in, &cib(STACK), "s").unwrap_err().to_string();
+        assert!(error.contains("symmetric-cluster"), "{error}");
+    }
+
+    #[test]
+    fn what_an_administrator_has_stopped_stays_so() {
+        let with = |meta: &str| {
+            cib(&format!(
+                r#"<resources><group id="g">{meta}<primitive id="x" type="t"/></group></resources>
+                <tags><tag id="s"><obj_ref id="g"/><obj_ref id="x"/></tag></tags>"#
+            ))
+        };
+        let set = r#"<meta_attributes id="m"><nvpair id="n" name="target-role" value="Stopped"/></meta_attributes>"#;
+        let live = with(set);
+        assert_eq!(
+            &merge(&live, &with(""), "s").unwrap(),
+            configuration(&live).unwrap()
+        );
+        let own = with(&set.replace("Stopped", "Started"));
+        assert_eq!(
+            &merge(&live, &own, "s").unwrap(),
+            configuration(&own).unwrap()
+        );
+        // One that this program has told to stop, and was hindered to remove, comes back if it is wanted again.
+        let (retiring, _) = retire(
+            configuration(&with("")).unwrap(),
+            configuration(&cib("")).unwrap(),
+        );
+        let left = with_configuration(&cib(""), &retiring);
+        assert_eq!(
+            &merge(&left, &with(""), "s").unwrap(),
+            configuration(&with("")).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_property_is_known_by_its_newer_name() {
+        let live = cib(
+            r#"<crm_config><cluster_property_set id="c"><nvpair id="o" name="fencing-enabled" value="false"/>
+            </cluster_property_set></crm_config>"#,
+        );
+        let merged = merge(&live, &cib(STACK), "s").unwrap();
+        let told = changes(configuration(&live).unwrap(), &merged);
+        assert!(
+            told.iter()
+                .any(|it| it.to_string() == "changed  property fencing-enabled: false -> true"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let fence = |pairs: &str| {
+            cib(&format!(
+                r#"<resources><primitive id="f"><instance_attributes id="i">{pairs}</instance_attributes></primitive></resources>"#
+            ))
+        };
+        let one = fence(
+            r#"<nvpair id="p" name="password" value="one"/><nvpair id="q" name="password_file" value="/a"/>"#,
+        );
+        let two = fence(
+            r#"<nvpair id="p" name="password" value="two"/><nvpair id="q" name="password_file" value="/b"/>"#,
+        );
+        let none = fence("");
+        let told = |a: &Element, b: &Element| {
+            changes(configuration(a).unwrap(), configuration(b).unwrap())[0].to_string()
+        };
+        assert_eq!(
+            told(&one, &two),
+            "changed  primitive f: password another one, password_file /a -> /b"
+        );
+        assert_eq!(
+            told(&one, &none),
+            "changed  primitive f: -password, -password_file=/a"
+        );
+        assert_eq!(
+            told(&none, &one),
+            "changed  primitive f: +password, +password_file=/a"
+        );
     }
 
     #[test]

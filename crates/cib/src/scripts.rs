@@ -62,6 +62,7 @@ pub fn crm_script(cib: &Element) -> Result<String> {
 pub fn pcs_script(cib: &Element) -> Result<String> {
     let mut script = String::from(
         "#!/bin/sh
+# For a cluster that has nothing of it yet: what is there is not changed, and nothing is removed (hastor apply does that).
 # Usage, on a node of the cluster:
 #
 #     pcs cluster cib FILE

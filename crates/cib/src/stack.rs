@@ -204,11 +204,38 @@ mod tests {
     #[test]
     fn ipv6_addresses_get_brackets_in_portals() {
         let stack = stack();
-        let changed = [(
-            "pools.tank1.addresses.san1.ip".to_owned(),
-            "2001:db8::11".to_owned(),
-        )];
+        let address = |pool: &str, ip: &str| {
+            let name = format!("pools.{pool}.addresses.san1.ip");
+            (name, ip.to_owned())
+        };
+        let mut changed = vec![
+            address("tank1", "2001:db8::11"),
+            address("tank2", "2001:db8::12"),
+        ];
+        let wrong = stack.render(stack.values(), &changed).unwrap_err();
+        let wrong = format!("{wrong:#}");
+        assert!(
+            wrong.contains("sans.san1.prefix: 24; expected 33 to 128"),
+            "{wrong}"
+        );
+        changed.push(("sans.san1.prefix".to_owned(), "64".to_owned()));
         let text = stack.render(stack.values(), &changed).unwrap();
         assert!(text.contains("value=\"[2001:db8::11]:3260 203.0.113.11:3260\""));
+    }
+
+    /// One that is not the only one may fail alone.
+    #[test]
+    fn the_only_address_takes_its_pool_along() {
+        let stack = stack();
+        let values = stack.values().replacen(
+            "[[pools.addresses]]\nsan = \"san2\"\nip = \"203.0.113.11\"\n",
+            "",
+            1,
+        );
+        let critical = |text: &str| text.matches("-meta-critical\"").count();
+        let both = stack.render(stack.values(), &[]).unwrap();
+        let one = stack.render(&values, &[]).unwrap();
+        assert_eq!((critical(&both), critical(&one)), (4, 2));
+        assert!(!one.contains("vip-tank1-san1-meta-critical"), "{one}");
     }
 }

@@ -124,10 +124,12 @@ impl Status {
 }
 
 impl Resource {
-    /// The node where it is started, on that node only, without failure and without anything being done to it.
+    /// The node where it is started, on that node only, without failure and without anything being done to it. An instance of
+    /// a promotable clone is, whether promoted or not.
     pub fn runs_on(&self) -> Option<&str> {
-        let well =
-            self.role == "Started" && !self.failed && !self.blocked && self.pending.is_none();
+        let roles = ["Started", "Promoted", "Unpromoted", "Master", "Slave"];
+        let runs = roles.contains(&self.role.as_str());
+        let well = runs && !self.failed && !self.blocked && self.pending.is_none();
         match &self.nodes[..] {
             [node] if well => Some(node),
             _ => None,

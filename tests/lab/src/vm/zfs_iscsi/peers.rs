@@ -39,7 +39,7 @@ pub fn cib(luns: usize) -> Result<String> {
         <nvpair id="peers-concurrent-fencing" name="concurrent-fencing" value="true"/>
         <nvpair id="peers-no-quorum-policy" name="no-quorum-policy" value="stop"/>
         <nvpair id="peers-load-threshold" name="load-threshold" value="1000%"/>
-        <nvpair id="peers-node-action-limit" name="node-action-limit" value="16"/>
+        <nvpair id="peers-node-action-limit" name="node-action-limit" value="64"/>
       </cluster_property_set>
     </crm_config>
     <nodes/>
