@@ -99,6 +99,16 @@ impl Role {
             true => OPTIMIZED,
             false => self.passive.state(),
         };
+        // A LUN has this group until it is given its own: a stand-in would take writes, and lose them.
+        if !self.is_active {
+            plan.set(
+                &format!("{store}/alua/{DEFAULT_GROUP}"),
+                "alua_access_state",
+                state,
+                &origin("state of the first group"),
+                Absent::Fail,
+            )?;
+        }
         plan.set(
             &dir,
             "alua_access_state",
@@ -177,7 +187,10 @@ pub fn told_sizes(node: &Node) -> BTreeMap<String, u64> {
         let (unit, size) = word.split_once('=')?;
         Some((unit.to_owned(), size.parse().ok()?))
     };
+    // What this node told when it was active may have been long ago.
+    let here = node.call().meta.get("on_node");
     told.iter()
+        .filter(|(name, _)| Some(name) != here)
         .flat_map(|(_, value)| value.split(',').filter_map(pair))
         .collect()
 }
@@ -189,9 +202,14 @@ pub fn tell_ready(node: &Node, wanted: &Wanted) {
         true => SCORES.0,
         false => SCORES.1,
     };
-    let tell = Cmd::new("crm_attribute")
+    // The tool takes the resource, and the node, from its own environment.
+    let mut tell = Cmd::new("crm_attribute")
         .args(["--promotion", "--lifetime", "reboot", "--update", score])
+        .env("OCF_RESOURCE_INSTANCE", &node.call().instance)
         .at_most(TOOL);
+    if let Some(name) = node.call().meta.get("on_node") {
+        tell = tell.env("OCF_RESKEY_CRM_meta_on_node", name);
+    }
     if let Err(error) = node.run(&tell) {
         warn!("the cluster is not told that this node can be promoted: {error:#}");
     }

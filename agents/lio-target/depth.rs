@@ -1,5 +1,6 @@
 //! A closer look than configfs allows: do the portals answer, and the devices?
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -8,8 +9,12 @@ use probe::iscsi::{self, Answer};
 
 use crate::expected::{Expected, ExpectedTarget};
 
-/// How long a portal may take for one step of the exchange.
-const ANSWERS: Duration = Duration::from_secs(5);
+/// How long a portal may take for one step of the exchange. The kernel serves one login at a time, and waits 15 s for somebody
+/// who connects and says nothing (TA_LOGIN_TIMEOUT), as a port scanner does: meanwhile nobody else is answered.
+const ANSWERS: Duration = Duration::from_secs(18);
+
+/// What is kept of the action's time for the devices.
+const RESERVE: Duration = Duration::from_secs(9);
 
 /// How long all devices together may take for a read, and each of them if they are asked one by one.
 const READS: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(3));
@@ -45,7 +50,21 @@ pub fn look(node: &Node, expected: &Expected) -> Result<()> {
 fn ask(node: &Node, target: &ExpectedTarget, portal: &str) -> Result<()> {
     let address: SocketAddr = portal.parse().context("it is no address")?;
     let address = SocketAddr::new(reachable(address.ip()), address.port());
-    match iscsi::discover(node, address, ANSWERS)? {
+    let limit = ANSWERS.min(node.time_left().saturating_sub(RESERVE));
+    let said = match iscsi::discover(node, address, limit) {
+        Err(error) if is_timeout(&error) => {
+            ensure!(
+                limit < ANSWERS,
+                "it has not answered a login for {} s",
+                limit.as_secs()
+            );
+            // Nothing can be said in so short a time.
+            warn!("portal {portal} is busy with another login");
+            return Ok(());
+        }
+        said => said?,
+    };
+    match said {
         Some(Answer::Targets(names)) if !names.contains(&target.iqn) => {
             // Some targets are shown to their own initiators only.
             debug!("{portal} does not name {}", target.iqn);
@@ -54,6 +73,17 @@ fn ask(node: &Node, target: &ExpectedTarget, portal: &str) -> Result<()> {
         None => debug!("{} is not an address of this node now", address.ip()),
     }
     Ok(())
+}
+
+/// Was it an answer that did not come in time?
+fn is_timeout(error: &anyhow::Error) -> bool {
+    let error = error.root_cause().downcast_ref::<io::Error>();
+    error.is_some_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        )
+    })
 }
 
 /// An address by which a portal on all addresses can be reached.

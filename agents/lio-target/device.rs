@@ -23,6 +23,12 @@ pub fn number(host: &Host, class: &str) -> Result<Option<String>> {
         .map(|text| text.trim().to_owned()))
 }
 
+/// Does the path lead to a partition?
+pub fn is_partition(host: &Host, path: &str) -> Result<bool> {
+    let class = class(host, path)?;
+    Ok(class.is_some_and(|class| matches!(host.mode(&format!("{class}/partition")), Ok(Some(_)))))
+}
+
 /// Has the kernel made the device read-only?
 pub fn is_read_only(host: &Host, class: &str) -> Result<bool> {
     let text = host.read(&format!("{class}/ro"))?;

@@ -74,10 +74,19 @@ fn written(host: &Host, wanted: &Wanted) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
+/// The volume of a partition's link, such as `tank/vm1-part2`.
+fn whole(link: &str) -> String {
+    let name = link.rsplit_once("-part").map(|(name, _)| name);
+    name.unwrap_or(link).to_owned()
+}
+
 /// The volume whose device that is: by udev's link or by the device itself.
 fn volume(host: &Host, path: &str) -> Result<Option<String>> {
     if let Some(volume) = volumes::of_link(path) {
-        return Ok(Some(volume));
+        return Ok(Some(match device::is_partition(host, path)? {
+            true => whole(&volume),
+            false => volume,
+        }));
     }
     match host.real_path(path)? {
         Some(device) if device.starts_with("/dev/zd") => host.zvol_name(&device),

@@ -1,7 +1,7 @@
 //! What a monitor compares with: what the last start, or the last change, has put into the kernel. It is noted, since a
 //! definition can lie on storage that a monitor must not touch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use host::Host;
@@ -43,6 +43,9 @@ pub struct ExpectedUnit {
     pub writable: bool,
     /// Its serial number.
     pub serial: String,
+    /// The attributes that are given for it.
+    #[serde(default)]
+    pub attributes: BTreeSet<String>,
 }
 
 /// A target that is to be there.
@@ -58,6 +61,9 @@ pub struct ExpectedTarget {
     pub luns: BTreeMap<u16, String>,
     /// Its ACLs: the initiator, and the LUNs behind the numbers it sees.
     pub acls: BTreeMap<String, BTreeMap<u16, u16>>,
+    /// The attributes and negotiated parameters that are given for it.
+    #[serde(default)]
+    pub settings: BTreeSet<String>,
 }
 
 impl Expected {
@@ -77,6 +83,7 @@ impl Expected {
                 path: path.filter(|_| is_open).cloned(),
                 writable,
                 serial: unit.serial.clone(),
+                attributes: names(&unit.attributes),
                 hba: store.hba,
                 store: store.name,
             }
@@ -101,6 +108,43 @@ impl Expected {
     /// Notes it.
     pub fn note(&self, node: &Node) -> Result<()> {
         node.set_hint(NOTE, &serde_json::to_string(self)?)
+    }
+
+    /// Fails if something was set before of which nothing is said any more: what the kernel had of its own nobody knows, only
+    /// what is made anew has it.
+    pub fn check_nothing_forgotten(&self, before: &Expected) -> Result<()> {
+        let check = |whose: String, before: &BTreeSet<String>, now: &BTreeSet<String>| match before
+            .iter()
+            .find(|name| !now.contains(*name))
+        {
+            None => Ok(()),
+            Some(name) => bail!(
+                "{whose}: {name} is given no longer, and only a restart brings the kernel's own value back; expected a value, or a \
+                     restart of the resource"
+            ),
+        };
+        for old in &before.units {
+            // One that is made anew, as another kind of store is, has forgotten it anyway.
+            let unit = self.units.iter().find(|unit| unit.store() == old.store());
+            if let Some(unit) = unit {
+                check(
+                    format!("unit {}", old.name),
+                    &old.attributes,
+                    &unit.attributes,
+                )?;
+            }
+        }
+        for old in &before.targets {
+            let target = self.targets.iter().find(|target| target.iqn == old.iqn);
+            if let Some(target) = target {
+                check(
+                    format!("target {}", old.iqn),
+                    &old.settings,
+                    &target.settings,
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// The names of its targets.
@@ -216,6 +260,10 @@ impl ExpectedTarget {
     }
 }
 
+fn names(settings: &[(String, String)]) -> BTreeSet<String> {
+    settings.iter().map(|(name, _)| name.clone()).collect()
+}
+
 fn target(target: &Target) -> ExpectedTarget {
     let acl = |initiator: &Initiator| {
         let luns = initiator.luns.iter().map(|lun| (lun.number, lun.lun));
@@ -230,6 +278,7 @@ fn target(target: &Target) -> ExpectedTarget {
             .iter()
             .map(|lun| (lun.number, lun.unit.clone()))
             .collect(),
+        settings: &names(&target.attributes) | &names(&target.parameters),
         acls: match &target.access {
             Access::Anyone => BTreeMap::new(),
             Access::Only(initiators) => initiators.iter().map(acl).collect(),

@@ -8,6 +8,7 @@ use anyhow::Result;
 use host::Host;
 use ocf::Node;
 use probe::lio::{self, Group, Link, Store};
+use serde::{Deserialize, Serialize};
 
 use crate::digest;
 use crate::wanted::{Backing, Unit};
@@ -82,12 +83,12 @@ impl Own {
         format!("hastor {}", self.instance)
     }
 
-    /// Everything that is its own. `named` are the targets that it is known to have made, or is going to make.
-    pub fn find(&self, host: &Host, named: &[String]) -> Result<Found> {
+    /// Everything that is its own.
+    pub fn find(&self, host: &Host, named: &Named) -> Result<Found> {
         let mut found = self.backstores(host)?;
         for iqn in lio::targets(host)? {
             let groups = groups(host, &iqn)?;
-            if self.made(host, &groups, named.contains(&iqn))? {
+            if self.made(host, &groups, named.of(&iqn))? {
                 found.targets.insert(iqn, groups);
             }
         }
@@ -95,12 +96,12 @@ impl Own {
     }
 
     /// The same, of `named` alone: other targets are not looked at.
-    pub fn find_named(&self, host: &Host, named: &[String]) -> Result<Found> {
+    pub fn find_named(&self, host: &Host, named: &Named) -> Result<Found> {
         let mut found = self.backstores(host)?;
-        for iqn in named {
+        for iqn in named.all() {
             if host.is_dir(&format!("{}/{iqn}", lio::ISCSI)) {
                 let groups = groups(host, iqn)?;
-                if self.made(host, &groups, true)? {
+                if self.made(host, &groups, named.of(iqn))? {
                     found.targets.insert(iqn.clone(), groups);
                 }
             }
@@ -120,9 +121,9 @@ impl Own {
         Ok(found)
     }
 
-    /// Did this resource make a target with these groups? One that leads to its backstores, or has its alias; also one of
-    /// its name in which there is nothing yet, or nothing any more.
-    fn made(&self, host: &Host, groups: &[FoundGroup], is_named: bool) -> Result<bool> {
+    /// Did this resource make a target with these groups? One that leads to its backstores, or has its alias, and leads to
+    /// nobody else's; also one that it has noted, and one of its name in which there is nothing yet.
+    fn made(&self, host: &Host, groups: &[FoundGroup], by: By) -> Result<bool> {
         let links = || {
             groups
                 .iter()
@@ -135,7 +136,11 @@ impl Own {
         if links().next().is_some() {
             return Ok(false);
         }
-        let mut all_bare = is_named;
+        // It may have another alias, which an administrator has given it.
+        if by == By::Note {
+            return Ok(true);
+        }
+        let mut all_bare = by == By::Parameter;
         for group in groups {
             let alias = host.read(&format!("{}/param/TargetAlias", group.group.dir()))?;
             let alias = alias.as_deref().map(lio::value).unwrap_or(NO_ALIAS);
@@ -152,8 +157,42 @@ impl Own {
     }
 }
 
+/// The names of targets that are a resource's.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// Those that it has noted before it made them, and not stopped since.
+    pub noted: Vec<String>,
+    /// The one that it is to make.
+    pub parameter: Option<String>,
+}
+
+/// By what a target's name is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Note,
+    Parameter,
+    Nothing,
+}
+
+impl Named {
+    fn of(&self, iqn: &str) -> By {
+        match &self.parameter {
+            _ if self.noted.iter().any(|name| name == iqn) => By::Note,
+            Some(name) if name == iqn => By::Parameter,
+            _ => By::Nothing,
+        }
+    }
+
+    /// All of them, once.
+    fn all(&self) -> impl Iterator<Item = &String> {
+        let more = self.parameter.iter();
+        let more = more.filter(|name| !self.noted.contains(name));
+        self.noted.iter().chain(more)
+    }
+}
+
 /// What there is of a resource.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Its adapters.
     pub hbas: Vec<String>,
@@ -176,7 +215,7 @@ impl Found {
 }
 
 /// A portal group as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundGroup {
     /// Which it is.
     pub group: Group,
@@ -196,7 +235,7 @@ impl FoundGroup {
 }
 
 /// A link from an ACL's LUN to a LUN of the group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MappedLink {
     /// The link's own name.
     pub name: String,

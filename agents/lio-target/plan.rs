@@ -46,6 +46,7 @@ impl Making<'_> {
             steps: Vec::new(),
             gone: BTreeSet::new(),
             made: BTreeSet::new(),
+            ports: None,
         };
         self.take_away(&mut plan, found)?;
         for unit in &self.wanted.units {
@@ -82,8 +83,10 @@ impl Making<'_> {
                 .iter()
                 .find(|target| target.iqn == group.group.iqn && target.tag == group.group.tag);
             match target {
-                Some(target) => self.take_from_group(plan, group, target, &rebuilt),
-                None => take_group(plan, group, is_enabled(plan.host, group)),
+                Some(target) if !lets_strangers_stay(plan.host, group, target)? => {
+                    self.take_from_group(plan, group, target, &rebuilt);
+                }
+                _ => take_group(plan, group, is_enabled(plan.host, group)),
             }
         }
         for iqn in found.targets.keys() {
@@ -168,15 +171,41 @@ impl Making<'_> {
         if lio::is_configured(host, store)? != Some(true) {
             return Ok(false);
         }
-        if let Some(role) = self.access.filter(|role| !role.is_active) {
-            return Ok(lio::pages(host, store)? == Some(role.pages(unit)));
-        }
-        let same_device = match &unit.backing {
-            Backing::Block { path, .. } => match device::class(host, path)? {
-                Some(class) => device::number(host, &class)? == lio::device(host, store)?,
+        let shows_path = |path: &str| -> Result<bool> {
+            Ok(shown(host, &format!("{dir}/udev_path"))?.as_deref() == Some(path))
+        };
+        let same_device = match (&unit.backing, self.access) {
+            (_, Some(role)) if !role.is_active => {
+                lio::pages(host, store)? == Some(role.pages(unit))
+            }
+            (
+                Backing::Block {
+                    path, read_only, ..
+                },
+                _,
+            ) => match device::class(host, path)? {
+                Some(class) => {
+                    let same = device::number(host, &class)? == lio::device(host, store)?;
+                    same && lio::is_read_only(host, store)?.is_none_or(|is| is == *read_only)
+                }
                 None => false,
             },
-            other => shown(host, &format!("{dir}/udev_path"))?.as_deref() == Some(other.path()),
+            (
+                Backing::File {
+                    path,
+                    size,
+                    write_back,
+                },
+                _,
+            ) => {
+                let opened = lio::file(host, store)?;
+                let same = opened.is_none_or(|it| {
+                    size.is_none_or(|size| size == it.size) && *write_back == it.is_buffered
+                });
+                same && shows_path(path)?
+            }
+            // What is behind it answers for itself.
+            (Backing::Scsi { path }, _) => return shows_path(path),
         };
         let final_values = identity(unit);
         let same =
@@ -293,7 +322,7 @@ impl Making<'_> {
         }
         if let Access::Only(initiators) = &target.access {
             for initiator in initiators {
-                initiator_steps(plan, &dir, target, initiator)?;
+                self.initiator(plan, &dir, target, initiator)?;
             }
         }
         for portal in &target.portals {
@@ -301,6 +330,8 @@ impl Making<'_> {
             plan.make(np.clone());
             if portal.iser {
                 plan.set(&np, "iser", "1", ISER, Absent::Fail)?;
+            } else if !plan.is_new(&np) {
+                plan.set(&np, "iser", "0", ISER, Absent::Fine)?;
             }
         }
         if plan.made.contains(&dir) || lio::is_enabled(plan.host, &group)? != Some(true) {
@@ -321,17 +352,10 @@ impl Making<'_> {
         }
         // Settable only while the group is disabled.
         if plan.made.contains(dir) {
-            let number = match self.access {
-                Some(role) => role.port(&target.iqn),
-                None => alua::port(&target.iqn),
-            };
-            plan.set(
-                dir,
-                "rtpi",
-                &number.to_string(),
-                "relative port",
-                Absent::Fine,
-            )?;
+            if let Some(number) = self.port(plan, target)? {
+                let number = number.to_string();
+                plan.set(dir, "rtpi", &number, "relative port", Absent::Fine)?;
+            }
         }
         let anyone = target.access == Access::Anyone;
         let chap = target.chap.is_some()
@@ -340,7 +364,10 @@ impl Making<'_> {
         for (name, value) in [
             ("generate_node_acls", yes_no(anyone)),
             ("cache_dynamic_acls", yes_no(anyone)),
-            ("demo_mode_write_protect", yes_no(!anyone)),
+            (
+                "demo_mode_write_protect",
+                yes_no(!anyone || self.is_read_only(target)),
+            ),
             ("authentication", yes_no(chap)),
         ] {
             if !given(&target.attributes, name) {
@@ -366,6 +393,74 @@ impl Making<'_> {
             )?;
         }
         credentials(plan, dir, target.chap.as_ref())
+    }
+
+    /// The number of a new target's port, the same whenever it is made; unless another port of this host has it: the kernel
+    /// would not enable two. Then it is another one, of the kernel's choice where that makes no difference to initiators.
+    fn port(&self, plan: &mut Plan, target: &Target) -> Result<Option<u16>> {
+        let taken = plan.ports()?;
+        let number = match self.access {
+            None => Some(alua::port(&target.iqn)).filter(|number| !taken.contains(number)),
+            Some(role) => {
+                let first = role.port(&target.iqn);
+                let mut others = (first..=u16::MAX).chain(1..first);
+                others.find(|number| !taken.contains(number))
+            }
+        };
+        taken.extend(number);
+        Ok(number)
+    }
+
+    /// Has the target LUNs, none of which can be written to?
+    fn is_read_only(&self, target: &Target) -> bool {
+        let mut luns = target.luns.iter();
+        luns.len() > 0 && luns.all(|lun| self.is_lun_read_only(lun))
+    }
+
+    fn is_lun_read_only(&self, lun: &Lun) -> bool {
+        let unit = self.unit_named(&lun.unit);
+        unit.is_some_and(|unit| unit.backing.is_read_only())
+    }
+
+    fn initiator(
+        &self,
+        plan: &mut Plan,
+        dir: &str,
+        target: &Target,
+        initiator: &Initiator,
+    ) -> Result<()> {
+        let acl = format!("{dir}/acls/{}", initiator.name);
+        plan.make(acl.clone());
+        // An ACL does not take the group's credentials.
+        credentials(plan, &acl, initiator.chap.as_ref().or(target.chap.as_ref()))
+            .with_context(|| format!("initiator {}", initiator.name))?;
+        if let Some(depth) = initiator.depth {
+            let origin = format!("initiator {}: depth", initiator.name);
+            plan.set(
+                &acl,
+                "cmdsn_depth",
+                &depth.to_string(),
+                &origin,
+                Absent::Fail,
+            )?;
+        }
+        for mapped in &initiator.luns {
+            let at = format!("{acl}/lun_{}", mapped.number);
+            plan.make(at.clone());
+            plan.link(
+                format!("{at}/lun_{}", mapped.lun),
+                format!("{dir}/lun/lun_{}", mapped.lun),
+            )?;
+            // That the unit is read-only would not be enough: the kernel looks here alone.
+            let mut luns = target.luns.iter();
+            let lun = luns.find(|lun| lun.number == mapped.lun);
+            let is_read_only =
+                mapped.read_only || lun.is_some_and(|lun| self.is_lun_read_only(lun));
+            let value = if is_read_only { "1" } else { "0" };
+            let origin = format!("initiator {}: LUN {}", initiator.name, mapped.number);
+            plan.set(&at, "write_protect", value, &origin, Absent::Fail)?;
+        }
+        Ok(())
     }
 
     fn lun(&self, plan: &mut Plan, dir: &str, lun: &Lun) -> Result<()> {
@@ -396,6 +491,7 @@ pub fn removal(host: &Host, found: &Found) -> Result<Vec<Step>> {
         steps: Vec::new(),
         gone: BTreeSet::new(),
         made: BTreeSet::new(),
+        ports: None,
     };
     for group in found.groups() {
         take_group(&mut plan, group, is_enabled(host, group));
@@ -410,6 +506,16 @@ pub fn removal(host: &Host, found: &Found) -> Result<Vec<Step>> {
         plan.remove_if_empty(format!("{}/{hba}", lio::CORE));
     }
     Ok(plan.steps)
+}
+
+/// Whoever could use a group as anybody goes on using it when only some may: the kernel has made an entry for each, which it
+/// does not show, and asks nothing more of one that it has. Only with the group do they go.
+fn lets_strangers_stay(host: &Host, group: &FoundGroup, target: &Target) -> Result<bool> {
+    let open = shown(
+        host,
+        &format!("{}/attrib/generate_node_acls", group.group.dir()),
+    )?;
+    Ok(target.access != Access::Anyone && open.as_deref() == Some("1"))
 }
 
 /// Doubt counts as enabled: that the kernel then refuses is seen.
@@ -455,41 +561,6 @@ fn take_store(plan: &mut Plan, store: &Store) -> Result<()> {
         }
     }
     plan.remove(dir);
-    Ok(())
-}
-
-fn initiator_steps(
-    plan: &mut Plan,
-    dir: &str,
-    target: &Target,
-    initiator: &Initiator,
-) -> Result<()> {
-    let acl = format!("{dir}/acls/{}", initiator.name);
-    plan.make(acl.clone());
-    // An ACL does not take the group's credentials.
-    credentials(plan, &acl, initiator.chap.as_ref().or(target.chap.as_ref()))
-        .with_context(|| format!("initiator {}", initiator.name))?;
-    if let Some(depth) = initiator.depth {
-        let origin = format!("initiator {}: depth", initiator.name);
-        plan.set(
-            &acl,
-            "cmdsn_depth",
-            &depth.to_string(),
-            &origin,
-            Absent::Fail,
-        )?;
-    }
-    for mapped in &initiator.luns {
-        let at = format!("{acl}/lun_{}", mapped.number);
-        plan.make(at.clone());
-        plan.link(
-            format!("{at}/lun_{}", mapped.lun),
-            format!("{dir}/lun/lun_{}", mapped.lun),
-        )?;
-        let value = if mapped.read_only { "1" } else { "0" };
-        let origin = format!("initiator {}: LUN {}", initiator.name, mapped.number);
-        plan.set(&at, "write_protect", value, &origin, Absent::Fail)?;
-    }
     Ok(())
 }
 
@@ -580,6 +651,8 @@ pub struct Plan<'a> {
     gone: BTreeSet<String>,
     /// What earlier steps make.
     made: BTreeSet<String>,
+    /// The numbers of ports of this host, apart from those that earlier steps remove; read when they are needed.
+    ports: Option<BTreeSet<u16>>,
 }
 
 impl Plan<'_> {
@@ -594,6 +667,24 @@ impl Plan<'_> {
             self.made.insert(path);
         }
         !is_there
+    }
+
+    fn ports(&mut self) -> Result<&mut BTreeSet<u16>> {
+        if self.ports.is_none() {
+            let mut taken = BTreeSet::new();
+            for iqn in lio::targets(self.host)? {
+                for group in lio::groups(self.host, &iqn)? {
+                    let dir = group.dir();
+                    if !self.gone.contains(&dir) {
+                        let text = shown(self.host, &format!("{dir}/rtpi"))?;
+                        let digits = text.as_deref().and_then(|text| text.strip_prefix("0x"));
+                        taken.extend(digits.and_then(|it| u16::from_str_radix(it, 16).ok()));
+                    }
+                }
+            }
+            self.ports = Some(taken);
+        }
+        Ok(self.ports.get_or_insert_default())
     }
 
     fn is_new(&self, path: &str) -> bool {

@@ -165,7 +165,7 @@ fn unit(
 
 fn portals(agent: &LioTarget) -> Vec<Portal> {
     let mut portals = agent.portals.0.clone();
-    if portals.is_empty() {
+    if portals.is_empty() && agent.iser_portals.0.is_empty() {
         portals.push(definition::default_portal());
     }
     for wanted in &agent.iser_portals.0 {

@@ -3,18 +3,20 @@
 //! What is true is what configfs shows. Whatever a failed or killed action has left there is recognised by its names, and
 //! taken away whatever the parameters are by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use host::TooSlow;
 use host::net::portblock::{self, Protocol};
+use host::{Host, TooSlow};
 use ocf::{Secret, prelude::*};
 use probe::lio;
 use probe::zfs;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::alua::{self, Passive, Role};
 use crate::expected::Expected;
-use crate::own::{Found, Own};
+use crate::own::{Found, Named, Own};
 use crate::plan::{self, Making};
 use crate::reservations::{self, Kept};
 use crate::steps::{self, Step};
@@ -86,7 +88,8 @@ pub struct LioTarget {
     /// LUNs
     ///
     /// As NUMBER=PATH words, such as "1=/dev/zvol/tank/vm1 2=/dev/zvol/tank/vm2". Behind the path can stand
-    /// ",serial=TEXT", ",product=TEXT" (16 characters; VMware compares the first 8) and ",ro" (writes are refused).
+    /// ",serial=TEXT", ",product=TEXT" (16 characters; VMware compares the first 8) and ",ro" (writes are refused; without
+    /// allowed_initiators LIO can do that for all LUNs of the target or for none).
     #[arg(long, default_value = "")]
     pub luns: Luns,
 
@@ -317,6 +320,16 @@ impl Agent for LioTarget {
                 "parameter iqn: required without a definition, but not given"
             ),
         }
+        for (name, value, instead) in [
+            ("scsi_sn", &self.scsi_sn, "serial"),
+            ("product_id", &self.product_id, "product"),
+        ] {
+            if let Some(value) = value.as_ref().filter(|_| self.path.is_none()) {
+                bail!(
+                    "parameter {name}: \"{value}\" given without path; expected it with a target of one LUN only (in luns: {instead}=...)"
+                );
+            }
+        }
         if let Some(path) = self.path.as_ref().filter(|_| !self.luns.0.is_empty()) {
             bail!("parameter path: \"{path}\" given together with luns; expected one or the other");
         }
@@ -375,7 +388,7 @@ impl Agent for LioTarget {
 
     fn is_gone(&self, node: &Node) -> Result<bool> {
         let expected = Expected::noted(node);
-        let found = Own::of(node).find(node, &self.named(expected.as_ref()))?;
+        let found = self.find(node)?;
         let Some(expected) = expected else {
             return Ok(found.is_nothing());
         };
@@ -437,7 +450,12 @@ impl Agent for LioTarget {
 
     fn reload(&self, node: &Node) -> Result<()> {
         let active = Expected::noted(node).and_then(|expected| expected.is_active);
-        self.change(node, active.unwrap_or(false)).map(drop)
+        let wanted = self.change(node, active.unwrap_or(false))?;
+        // One of them may have grown.
+        if active == Some(true) {
+            alua::tell_sizes(node, &wanted);
+        }
+        Ok(())
     }
 
     const COMMANDS: &'static [(&'static str, &'static str)] = &[
@@ -514,15 +532,22 @@ impl LioTarget {
     }
 
     /// The targets that are this resource's by their names.
-    fn named(&self, expected: Option<&Expected>) -> Vec<String> {
-        let mut names: Vec<String> = expected.map(Expected::iqns).unwrap_or_default();
-        names.extend(self.iqn.clone());
-        names
+    fn named(&self, expected: Option<&Expected>) -> Named {
+        Named {
+            noted: expected.map(Expected::iqns).unwrap_or_default(),
+            parameter: self.iqn.clone(),
+        }
     }
 
+    /// What there is of this resource. A LUN whose device does not answer can be half removed, and then its directory
+    /// cannot be listed either.
     fn find(&self, node: &Node) -> Result<Found> {
         let expected = Expected::noted(node);
-        Own::of(node).find(node, &self.named(expected.as_ref()))
+        let (own, named) = (Own::of(node), self.named(expected.as_ref()));
+        let expected: Vec<Expected> = expected.into_iter().collect();
+        apart(node, "looking for what is there", &expected, |host| {
+            own.find(host, &named)
+        })
     }
 
     fn making<'a>(
@@ -599,9 +624,15 @@ impl LioTarget {
         let making = self.making(&own, wanted, &kept, role);
         let expected = Expected::of(&making);
         let steps = making.steps(node, found)?;
+        // What goes may be what does not answer.
+        let before = Expected::noted(node);
+        if let Some(before) = before.as_ref().filter(|_| !found.is_nothing()) {
+            expected.check_nothing_forgotten(before)?;
+        }
         // Noted before: a stop after an end in the middle finds what was made by its name.
         expected.note(node)?;
-        carry_out(node, "making the target", &steps, &expected)?;
+        let concerned: Vec<Expected> = before.into_iter().chain([expected]).collect();
+        carry_out(node, "making the target", &steps, &concerned)?;
         open_ports(node, wanted);
         let (count, took) = (steps.len(), node.now() - begun);
         info!(
@@ -741,36 +772,44 @@ fn take_away(node: &Node, found: &Found, serials: &[String]) -> Result<()> {
     if steps.is_empty() {
         return Ok(());
     }
-    let expected = Expected::noted(node).unwrap_or_default();
+    let expected: Vec<Expected> = Expected::noted(node).into_iter().collect();
     carry_out(node, "taking the target away", &steps, &expected)?;
     let took = (node.now() - begun).as_secs_f32();
     info!("taken away: {} changes in {took:.3} s", steps.len());
     Ok(())
 }
 
-/// Carries steps out in a process of their own: with a device that does not answer, the kernel waits in the middle of one.
-/// If that device never will, as a volume of a pool that ZFS has suspended, the time that is left would be lost.
-fn carry_out(node: &Node, what: &str, steps: &[Step], expected: &Expected) -> Result<()> {
-    let limit = node.time_left().saturating_sub(RESERVE);
-    let mut go_on = || {
-        waiting(node, expected)
-            .iter()
-            .all(|it| it.suspended.is_none())
-    };
-    let done = node.apart_watching(what, limit, LOOK, &mut go_on, |host| {
-        steps::apply(host, steps)
-    });
-    let warnings = done.map_err(|error| match error.downcast_ref::<TooSlow>() {
-        None => error,
-        Some(_) => match waiting(node, expected)[..] {
-            [] => error,
-            ref units => error.context(told(units)),
-        },
-    })?;
+/// Carries steps out.
+fn carry_out(node: &Node, what: &str, steps: &[Step], concerned: &[Expected]) -> Result<()> {
+    let warnings = apart(node, what, concerned, |host| steps::apply(host, steps))?;
     for warning in warnings {
         warn!("{warning}");
     }
     Ok(())
+}
+
+/// Does something in configfs in a process of its own: with a device that does not answer, the kernel waits in the middle of
+/// it. If that device never will, as a volume of a pool that ZFS has suspended, the time that is left would be lost.
+fn apart<T: Serialize + DeserializeOwned>(
+    node: &Node,
+    what: &str,
+    concerned: &[Expected],
+    work: impl FnOnce(&Host) -> Result<T>,
+) -> Result<T> {
+    let limit = node.time_left().saturating_sub(RESERVE);
+    let mut go_on = || {
+        waiting(node, concerned)
+            .iter()
+            .all(|it| it.suspended.is_none())
+    };
+    let done = node.apart_watching(what, limit, LOOK, &mut go_on, work);
+    done.map_err(|error| match error.downcast_ref::<TooSlow>() {
+        None => error,
+        Some(_) => match waiting(node, concerned)[..] {
+            [] => error,
+            ref units => error.context(told(units)),
+        },
+    })
 }
 
 /// A unit whose device has not answered.
@@ -783,12 +822,16 @@ struct Waiting<'a> {
     suspended: Option<String>,
 }
 
-/// The units whose devices have not answered, or never will.
-fn waiting<'a>(node: &Host, expected: &'a Expected) -> Vec<Waiting<'a>> {
-    let luns = expected.targets.iter().flat_map(|target| &target.luns);
-    let one = |(lun, name): (&u16, &String)| {
+/// The units whose devices have not answered, or never will, each once.
+fn waiting<'a>(node: &Host, concerned: &'a [Expected]) -> Vec<Waiting<'a>> {
+    let mut seen = BTreeSet::new();
+    let luns = concerned.iter().flat_map(|expected| {
+        let luns = expected.targets.iter().flat_map(|target| &target.luns);
+        luns.map(move |(lun, name)| (expected, lun, name))
+    });
+    let one = |(expected, lun, name): (&'a Expected, &u16, &String)| {
         let unit = expected.units.iter().find(|unit| unit.name == *name)?;
-        let path = unit.path.as_deref()?;
+        let path = unit.path.as_deref().filter(|path| seen.insert(*path))?;
         let class = device::class(node, path).ok().flatten()?;
         let count = device::in_flight(node, &class).unwrap_or(0);
         let suspended = suspended_pool(node, path);

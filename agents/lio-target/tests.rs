@@ -136,7 +136,8 @@ fn a_target_appears_whole() {
             "acls/iqn.2026-01.com.example:bob/auth/password_mutual",
             "hidden-outside",
         ),
-        ("acls/iqn.2026-01.com.example:bob/lun_2/write_protect", "0"),
+        ("acls/iqn.2026-01.com.example:bob/lun_1/write_protect", "0"),
+        ("acls/iqn.2026-01.com.example:bob/lun_2/write_protect", "1"),
     ] {
         assert_eq!(shows(&script, &format!("{GROUP}/{file}")), value, "{file}");
     }
@@ -462,7 +463,7 @@ fn a_volume_waits_for_its_disks_before_it_is_a_lun() {
     };
     let set = "zfs set sync=always tank/a tank/c";
     let luns = "1=/dev/zvol/tank/a 2=/dev/zvol/tank/b,ro 3=/dev/zd32";
-    let params = [("iqn", IQN), ("luns", luns)];
+    let params = [("iqn", IQN), ("luns", luns), ("allowed_initiators", ALICE)];
 
     let script = cached().when(set, Reply::ok(""));
     let plan = act::<LioTarget>(&script, "plan", &params);
@@ -560,7 +561,8 @@ fn a_monitor_misses_whatever_is_missing() {
         }),
         ("target", "it is not there", |script| {
             let host = kernel(script);
-            let found = crate::own::Own::find(&own(), &host, &[]).unwrap();
+            let found =
+                crate::own::Own::find(&own(), &host, &crate::own::Named::default()).unwrap();
             let mut steps = crate::plan::removal(&host, &found).unwrap();
             steps.retain(|step| !step.to_string().contains(" core/"));
             crate::steps::apply(&host, &steps).unwrap();
@@ -622,6 +624,142 @@ fn a_reload_adds_and_removes_without_dropping_a_session() {
     ok(&script, "monitor", &other);
     ok(&script, "stop", &other);
     assert_eq!(script.lio().snapshot(), machine().lio().snapshot());
+}
+
+/// What the kernel looks at when a write comes is not how the device was opened.
+#[test]
+fn a_lun_is_read_only_for_whoever_uses_it() {
+    let open = |luns: &'static str| [("iqn", IQN), ("luns", luns)];
+    let script = machine();
+    let said = reason(
+        &script,
+        "start",
+        &open("1=/dev/zd0,ro 2=/dev/zd16"),
+        Exit::Generic,
+    );
+    assert!(
+        said.contains("LUN 1 is read-only and LUN 2 is not"),
+        "{said}"
+    );
+    let protect = format!("{GROUP}/attrib/demo_mode_write_protect");
+    ok(&script, "start", &open("1=/dev/zd0,ro 2=/dev/zd16,ro"));
+    assert_eq!(shows(&script, &protect), "1");
+    // The device has to be opened anew, and the LUN with it.
+    ok(&script, "reload-agent", &open("1=/dev/zd0 2=/dev/zd16"));
+    assert_eq!(shows(&script, &protect), "0");
+    let info = shows(&script, &format!("{}/info", store(&script, 1)));
+    assert!(info.contains("readonly: 0"), "{info}");
+}
+
+/// The kernel has an entry for each initiator that came as anybody, and keeps it.
+#[test]
+fn strangers_go_when_only_some_are_allowed() {
+    let script = machine();
+    ok(&script, "start", PLAIN);
+    script.clear_steps();
+    let only = with(PLAIN, &[("allowed_initiators", ALICE)]);
+    ok(&script, "reload-agent", &only);
+    let steps = script.steps();
+    let at = |what: &str| {
+        let mut steps = steps.iter();
+        let at = steps.position(|step| step.contains(what));
+        at.unwrap_or_else(|| panic!("no {what} in {steps:#?}"))
+    };
+    let removed = at(&format!("removing {GROUP}"));
+    assert!(at(&format!("{GROUP}/enable")) < removed);
+    ok(&script, "monitor", &only);
+    assert!(script.tree().exists(&format!("{GROUP}/acls/{ALICE}/lun_2")));
+    ok(&script, "stop", &only);
+    assert_eq!(script.lio().snapshot(), machine().lio().snapshot());
+}
+
+#[test]
+fn a_port_number_that_another_target_has_is_not_taken() {
+    let script = machine();
+    ok(&script, "start", PLAIN);
+    let number = shows(&script, &format!("{GROUP}/rtpi"));
+    ok(&script, "stop", PLAIN);
+    // Somebody else's has it.
+    let theirs = "/sys/kernel/config/target/iscsi/iqn.2026-01.com.example:theirs";
+    let host = kernel(&script);
+    for dir in [theirs.to_owned(), format!("{theirs}/tpgt_1")] {
+        host.mkdir(&dir).unwrap();
+    }
+    host.write(&format!("{theirs}/tpgt_1/rtpi"), &number)
+        .unwrap();
+    host.write(&format!("{theirs}/tpgt_1/enable"), "1").unwrap();
+    ok(&script, "start", PLAIN);
+    assert_ne!(shows(&script, &format!("{GROUP}/rtpi")), number);
+    ok(&script, "stop", PLAIN);
+}
+
+#[test]
+fn a_target_with_an_alias_of_its_own_is_known_all_the_same() {
+    let script = machine();
+    let before = script.lio().snapshot();
+    let alias = "TargetAlias=x MaxConnections=bogus";
+    let params = with(PLAIN, &[("additional_parameters", alias)]);
+    reason(&script, "start", &params, Exit::Generic);
+    assert_eq!(script.lio().snapshot(), before);
+    let params = with(PLAIN, &[("additional_parameters", "TargetAlias=x")]);
+    ok(&script, "start", &params);
+    ok(&script, "stop", &params);
+    assert_eq!(script.lio().snapshot(), before);
+}
+
+#[test]
+fn what_is_given_no_longer_needs_a_restart() {
+    let script = machine();
+    ok(&script, "start", &with(PLAIN, &[("emulate_tpu", "1")]));
+    let said = reason(&script, "reload-agent", PLAIN, Exit::Generic);
+    assert!(
+        said.contains("unit 1: emulate_tpu is given no longer"),
+        "{said}"
+    );
+    ok(
+        &script,
+        "reload-agent",
+        &with(PLAIN, &[("emulate_tpu", "0")]),
+    );
+}
+
+#[test]
+fn portals_for_rdma_need_no_others() {
+    let script = machine();
+    let only = with(PLAIN, &[("iser_portals", "192.0.2.10")]);
+    let plan = act::<LioTarget>(&script, "plan", &only).stdout;
+    assert!(plan.contains("np/192.0.2.10:3260/iser 1"), "{plan}");
+    assert!(!plan.contains("0.0.0.0"), "{plan}");
+    let both = with(&only, &[("portals", "0.0.0.0")]);
+    let said = reason(&script, "start", &both, Exit::Generic);
+    assert!(
+        said.contains("portal 0.0.0.0:3260 takes what is sent to 192.0.2.10:3260"),
+        "{said}"
+    );
+}
+
+/// A port scanner that says nothing keeps the kernel's only login thread for 15 s.
+#[test]
+fn a_portal_that_is_busy_is_waited_for() {
+    let patience = |seconds: u64| {
+        let script = machine().service("192.0.2.10:3260", |_| None);
+        let params = with(PLAIN, &[("portals", "192.0.2.10")]);
+        ok(&script, "start", &params);
+        let params = params.iter();
+        let params = params.map(|(name, value)| (name.to_string(), value.to_string()));
+        let mut call = call("monitor", params.collect());
+        call.level = 10;
+        let host = script.host(std::time::Duration::from_secs(seconds));
+        ocf::execute::<LioTarget>(&call, &host)
+    };
+    let long = patience(30);
+    assert_eq!(long.exit, Exit::Generic, "{long:?}");
+    let why = long.reason.unwrap_or_default();
+    assert!(
+        why.contains("it has not answered a login for 18 s"),
+        "{why}"
+    );
+    assert_eq!(patience(20).exit, Exit::Success);
 }
 
 #[test]
@@ -778,7 +916,14 @@ fn a_stand_in_becomes_as_large_as_its_unit_once_that_is_told() {
 fn the_node_that_is_not_promoted_opens_nothing() {
     let script = machine()
         .when("crm_node --cluster-id", Reply::ok("2\n"))
-        .when_matching(|cmd| cmd.program() == "crm_attribute", Reply::ok(""))
+        .when_matching(
+            // It knows the resource by that alone.
+            |cmd| {
+                let instance = ("OCF_RESOURCE_INSTANCE", "resource:1");
+                cmd.program() == "crm_attribute" && cmd.variables().any(|it| it == instance)
+            },
+            Reply::ok(""),
+        )
         .when_matching(
             |cmd| cmd.program() == "attrd_updater",
             Reply::ok("name=\"hastor-resource-sizes\" host=\"n1\" value=\"1=67108864,2=8192\"\n"),
@@ -793,6 +938,9 @@ fn the_node_that_is_not_promoted_opens_nothing() {
     clone_ok(&script, "monitor", &params, Exit::Success);
     assert!(script.lio().held().is_empty());
     let standby = store(&script, 1);
+    // A LUN is in this group before it is in its own: nobody may write to what keeps nothing.
+    let first = format!("{standby}/alua/default_tg_pt_gp/alua_access_state");
+    assert_eq!(shows(&script, &first), "2");
     assert_eq!(
         shows(
             &script,

@@ -67,6 +67,17 @@ pub enum Backing {
 }
 
 impl Backing {
+    /// May nobody write to it?
+    pub fn is_read_only(&self) -> bool {
+        matches!(
+            self,
+            Backing::Block {
+                read_only: true,
+                ..
+            }
+        )
+    }
+
     /// The device's or file's path.
     pub fn path(&self) -> &str {
         match self {

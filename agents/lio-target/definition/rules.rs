@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail, ensure};
 
 use super::identity::{Identity, is_line};
-use crate::wanted::{Access, Chap, Initiator, Target, Unit, Wanted};
+use crate::wanted::{Access, Chap, Initiator, Portal, Target, Unit, Wanted};
 
 /// The longest name or password of CHAP that the kernel keeps whole, in bytes (MAX_USER_LEN and MAX_PASS_LEN of 256).
 const LONGEST_SECRET: usize = 255;
@@ -49,6 +49,7 @@ pub fn check(wanted: &Wanted) -> Result<()> {
             target.iqn
         );
         check_target(target, &names)?;
+        check_writes(target, &wanted.units)?;
     }
     let used: BTreeSet<&str> = wanted
         .targets
@@ -79,6 +80,7 @@ fn check_target(target: &Target, units: &BTreeMap<&str, &str>) -> Result<()> {
         );
     }
     ensure!(!portals.is_empty(), "target {iqn} has no portal");
+    check_overlap(iqn, &target.portals)?;
     let mut numbers = BTreeMap::new();
     let mut seen = BTreeMap::new();
     for lun in &target.luns {
@@ -115,6 +117,45 @@ fn check_target(target: &Target, units: &BTreeMap<&str, &str>) -> Result<()> {
             "target {iqn}: initiator {name} is there twice"
         );
         check_initiator(initiator, iqn, &numbers)?;
+    }
+    Ok(())
+}
+
+/// LIO can refuse an unnamed initiator's writes to all LUNs of a target, or to none.
+fn check_writes(target: &Target, units: &[Unit]) -> Result<()> {
+    if target.access != Access::Anyone {
+        return Ok(());
+    }
+    let is_read_only = |name: &str| {
+        let unit = units.iter().find(|unit| unit.name == name);
+        unit.is_some_and(|unit| unit.backing.is_read_only())
+    };
+    let luns = target.luns.iter();
+    let (closed, open): (Vec<_>, Vec<_>) = luns.partition(|lun| is_read_only(&lun.unit));
+    if let ([closed, ..], [open, ..]) = (&closed[..], &open[..]) {
+        bail!(
+            "target {}: LUN {} is read-only and LUN {} is not, which LIO cannot do where any initiator may use them; expected \
+             initiators to be named, or a target for each",
+            target.iqn,
+            closed.number,
+            open.number
+        );
+    }
+    Ok(())
+}
+
+/// Two portals of one port, of which one takes all addresses that the other is among.
+fn check_overlap(iqn: &str, portals: &[Portal]) -> Result<()> {
+    for wide in portals.iter().filter(|it| it.address.is_unspecified()) {
+        let inside = |it: &&Portal| {
+            let among = wide.address.is_ipv6() || it.address.is_ipv4();
+            *it != wide && it.port == wide.port && among
+        };
+        if let Some(narrow) = portals.iter().find(inside) {
+            bail!(
+                "target {iqn}: portal {wide} takes what is sent to {narrow}, too; expected one or the other"
+            );
+        }
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! What LIO, the kernel's SCSI target, shows in configfs. Only what is asked for is read: a host can have thousands of
 //! objects.
 //!
-//! Directories can be listed whatever hangs; an attribute of a target portal group that is being torn down cannot always be
-//! read, so those are read one by one, when they are needed.
+//! Directories can be listed whatever hangs, but for that of a LUN from which a link is being removed: the kernel holds it until
+//! the device has answered. An attribute of a target portal group that is being torn down cannot always be read, so those
+//! are read one by one, when they are needed.
 
 mod reservations;
 
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use host::Host;
+use serde::{Deserialize, Serialize};
 
 pub use reservations::Registration;
 
@@ -26,7 +28,7 @@ pub const ISCSI: &str = "/sys/kernel/config/target/iscsi";
 const NO_HBA: &str = "alua";
 
 /// A backstore, which the kernel calls a storage object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Store {
     /// The adapter it belongs to, such as `iblock_0`.
     pub hba: String,
@@ -55,7 +57,7 @@ impl Store {
 }
 
 /// A target portal group.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Group {
     /// The target's name.
     pub iqn: String,
@@ -71,7 +73,7 @@ impl Group {
 }
 
 /// A LUN's link to its backstore.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The link's own name.
     pub name: String,
@@ -200,6 +202,43 @@ pub fn pages(host: &Host, store: &Store) -> Result<Option<u64>> {
     Ok(text.as_deref().and_then(pages_in_info))
 }
 
+/// Was a block device opened for reading only? None if the kernel does not say.
+pub fn is_read_only(host: &Host, store: &Store) -> Result<Option<bool>> {
+    let text = host.read(&format!("{}/info", store.dir()))?;
+    Ok(text
+        .as_deref()
+        .and_then(|text| word_in_info(text, "readonly:"))
+        .map(|word| word != "0"))
+}
+
+/// How a file was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedFile {
+    /// Its size in bytes, as initiators see it.
+    pub size: u64,
+    /// Are writes answered while they are in this host's memory only?
+    pub is_buffered: bool,
+}
+
+/// How the file of a backstore was opened; None if the kernel does not say.
+pub fn file(host: &Host, store: &Store) -> Result<Option<OpenedFile>> {
+    let text = host.read(&format!("{}/info", store.dir()))?;
+    Ok(text.as_deref().and_then(file_in_info))
+}
+
+/// `TCM FILEIO ID: 0        File: /tank/disk  Size: 1048576  Mode: O_DSYNC Async: 0`.
+fn file_in_info(text: &str) -> Option<OpenedFile> {
+    Some(OpenedFile {
+        size: word_in_info(text, "  Size:")?.parse().ok()?,
+        is_buffered: word_in_info(text, "  Mode:")?.starts_with("Buffered"),
+    })
+}
+
+/// The word behind the last `label`: a path may contain one.
+fn word_in_info<'a>(text: &'a str, label: &str) -> Option<&'a str> {
+    text.rsplit_once(label)?.1.split_whitespace().next()
+}
+
 /// `PAGES/PAGE_SIZE: 16384*4096  SG_table_count: 9`.
 fn pages_in_info(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once("PAGES/PAGE_SIZE:")?;
@@ -303,6 +342,24 @@ mod tests {
             device_in_info("Status: DEACTIVATED  Max Queue Depth: 0\n"),
             None
         );
+    }
+
+    #[test]
+    fn how_devices_and_files_were_opened() {
+        let device = "        iBlock device: zd16  UDEV PATH: /dev/readonly:1  readonly: 0\n        Major: 230 Minor: 16\n";
+        assert_eq!(word_in_info(device, "readonly:"), Some("0"));
+        let opened = |mode: &str| {
+            file_in_info(&format!(
+                "TCM FILEIO ID: 0        File: /tank/disk  Size: 1048576  Mode: {mode} Async: 0\n"
+            ))
+        };
+        let file = |is_buffered| OpenedFile {
+            size: 1_048_576,
+            is_buffered,
+        };
+        assert_eq!(opened("O_DSYNC"), Some(file(false)));
+        assert_eq!(opened("Buffered-WCE"), Some(file(true)));
+        assert_eq!(file_in_info(device), None);
     }
 
     #[test]

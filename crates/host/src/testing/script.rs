@@ -88,6 +88,10 @@ struct Talk {
 
 impl io::Read for Talk {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // It is silent, and the time for a read is over.
+        if self.said.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let count = buffer.len().min(self.said.len());
         buffer[..count].copy_from_slice(&self.said[..count]);
         self.said.drain(..count);
