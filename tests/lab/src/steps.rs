@@ -83,6 +83,7 @@ const STEPS: &[(&str, Kind)] = &[
     ("guests: target, foreign", OnGuests(vm::target::foreign::run)),
     ("guests: target, defined in its pool", OnGuests(vm::target::defined::run)),
     ("guests: target, refused", OnGuests(vm::target::refused::run)),
+    ("guests: target, allowed", OnGuests(vm::target::allowed::run)),
     ("guests: target, RDMA", OnGuests(vm::target::rdma::run)),
     ("guests: target, lost before a flush", OnGuests(vm::target::lost::ours)),
     ("guests: zfs-iscsi, power loss", OnGuests(|lab| zfs_iscsi::run(lab, zfs_iscsi::LOST))),

@@ -1,6 +1,7 @@
 //! What can happen to an iSCSI target that the cluster has, as a client sees it: a pool with volumes, a target with a LUN
 //! for each of them, and the address, brought by our agents or by those of the peers.
 
+pub mod allowed;
 pub mod conformance;
 pub mod defined;
 pub mod foreign;

@@ -19,6 +19,14 @@ pub fn run(lab: &Guests, moves: usize) -> Result<()> {
     let disk = lab.shared_disks(1, "64M")?;
     let disk = disk.first().map(Disk::path).context("no disk was added")?;
     cluster.load(&configuration(cluster, &disk))?;
+    // By the scores that the instances tell.
+    cluster.wait_for("an instance that is promoted by itself", RECOVER, || {
+        let status = cluster.status()?;
+        let mut resources = status.resources.iter();
+        let promoted = resources.any(|it| it.id == "target" && it.role == "Promoted");
+        ensure!(promoted, "none is: {:?}", status.resources);
+        Ok(())
+    })?;
     promote(cluster, "n1")?;
     gather_paths(CLIENT)?;
     let heads = ["n1", "n2"];
