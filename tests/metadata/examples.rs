@@ -12,7 +12,10 @@ pub(super) const EXAMPLES: &[(&str, Examples)] = &[
 
 /// Parameters of which an agent takes only some together: each line is left out once, so that all others are tried.
 pub(super) const LEFT_OUT: &[(&str, &[&str])] = &[
-    ("lio-target", &["definition", "path"]),
+    (
+        "lio-target",
+        &["definition", "path", "scsi_sn", "product_id"],
+    ),
     ("lio-target", &["definition", "luns"]),
     (
         "lio-target",
@@ -22,6 +25,8 @@ pub(super) const LEFT_OUT: &[(&str, &[&str])] = &[
             "allowed_initiators",
             "luns",
             "path",
+            "scsi_sn",
+            "product_id",
             "incoming_username",
             "outgoing_username",
         ],
