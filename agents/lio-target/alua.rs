@@ -101,13 +101,13 @@ impl Role {
         };
         // A LUN has this group until it is given its own: a stand-in would take writes, and lose them.
         if !self.is_active {
-            plan.set(
-                &format!("{store}/alua/{DEFAULT_GROUP}"),
-                "alua_access_state",
-                state,
-                &origin("state of the first group"),
-                Absent::Fail,
-            )?;
+            let first = format!("{store}/alua/{DEFAULT_GROUP}");
+            let origin = origin("state of the first group");
+            // The kernel makes it with the backstore.
+            match plan.is_new(store) {
+                true => plan.write(&first, "alua_access_state", state, &origin, Absent::Fail),
+                false => plan.set(&first, "alua_access_state", state, &origin, Absent::Fail)?,
+            }
         }
         plan.set(
             &dir,
@@ -176,8 +176,9 @@ pub fn tell_sizes(node: &Node, wanted: &Wanted) {
     }
 }
 
-/// The sizes that the active node has told, whichever it is.
-pub fn told_sizes(node: &Node) -> BTreeMap<String, u64> {
+/// The sizes that the active node has told, whichever it is. What this node told when it was active may have been long ago:
+/// it counts least, or, with `own_first`, most.
+pub fn told_sizes(node: &Node, own_first: bool) -> BTreeMap<String, u64> {
     // That nobody has told anything is an error, too.
     let told = attributes::told(node, &attribute(node), TOOL).unwrap_or_else(|error| {
         debug!("the sizes of the units are not known yet: {error:#}");
@@ -187,11 +188,14 @@ pub fn told_sizes(node: &Node) -> BTreeMap<String, u64> {
         let (unit, size) = word.split_once('=')?;
         Some((unit.to_owned(), size.parse().ok()?))
     };
-    // What this node told when it was active may have been long ago.
     let here = node.call().meta.get("on_node");
-    told.iter()
-        .filter(|(name, _)| Some(name) != here)
-        .flat_map(|(_, value)| value.split(',').filter_map(pair))
+    let (own, others): (Vec<_>, Vec<_>) = told.iter().partition(|(name, _)| Some(name) == here);
+    // The last one stays.
+    let all = match own_first {
+        true => others.into_iter().chain(own),
+        false => own.into_iter().chain(others),
+    };
+    all.flat_map(|(_, value)| value.split(',').filter_map(pair))
         .collect()
 }
 

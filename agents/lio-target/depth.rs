@@ -13,6 +13,9 @@ use crate::expected::{Expected, ExpectedTarget};
 /// who connects and says nothing (TA_LOGIN_TIMEOUT), as a port scanner does: meanwhile nobody else is answered.
 const ANSWERS: Duration = Duration::from_secs(18);
 
+/// Who is not answered for so long is not waiting for another login.
+const CONCLUSIVE: Duration = Duration::from_secs(16);
+
 /// What is kept of the action's time for the devices.
 const RESERVE: Duration = Duration::from_secs(9);
 
@@ -51,15 +54,19 @@ fn ask(node: &Node, target: &ExpectedTarget, portal: &str) -> Result<()> {
     let address: SocketAddr = portal.parse().context("it is no address")?;
     let address = SocketAddr::new(reachable(address.ip()), address.port());
     let limit = ANSWERS.min(node.time_left().saturating_sub(RESERVE));
+    let busy = || warn!("portal {portal} is busy with another login, and was not waited for");
+    if limit.is_zero() {
+        busy();
+        return Ok(());
+    }
     let said = match iscsi::discover(node, address, limit) {
         Err(error) if is_timeout(&error) => {
             ensure!(
-                limit < ANSWERS,
+                limit < CONCLUSIVE,
                 "it has not answered a login for {} s",
                 limit.as_secs()
             );
-            // Nothing can be said in so short a time.
-            warn!("portal {portal} is busy with another login");
+            busy();
             return Ok(());
         }
         said => said?,

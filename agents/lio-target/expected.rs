@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::device;
 use crate::own::{Found, FoundGroup};
 use crate::plan::Making;
+use crate::steps::Step;
 use crate::wanted::{Access, Backing, Initiator, Target, Unit};
 
 /// The note's name.
@@ -26,6 +27,9 @@ pub struct Expected {
     pub targets: Vec<ExpectedTarget>,
     /// Of a promotable clone: does it have the devices here?
     pub is_active: Option<bool>,
+    /// Targets that were there before a change, which may not have got to its end.
+    #[serde(default)]
+    former: Vec<String>,
 }
 
 /// A backstore that is to be there.
@@ -92,6 +96,7 @@ impl Expected {
             units: making.wanted.units.iter().map(unit).collect(),
             targets: making.wanted.targets.iter().map(target).collect(),
             is_active: making.access.map(|role| role.is_active),
+            former: Vec::new(),
         }
     }
 
@@ -112,7 +117,9 @@ impl Expected {
 
     /// Fails if something was set before of which nothing is said any more: what the kernel had of its own nobody knows, only
     /// what is made anew has it.
-    pub fn check_nothing_forgotten(&self, before: &Expected) -> Result<()> {
+    pub fn check_nothing_forgotten(&self, before: &Expected, steps: &[Step]) -> Result<()> {
+        // What is made anew has forgotten it.
+        let is_new = |dir: String| steps.contains(&Step::Make(dir));
         let check = |whose: String, before: &BTreeSet<String>, now: &BTreeSet<String>| match before
             .iter()
             .find(|name| !now.contains(*name))
@@ -124,9 +131,8 @@ impl Expected {
             ),
         };
         for old in &before.units {
-            // One that is made anew, as another kind of store is, has forgotten it anyway.
             let unit = self.units.iter().find(|unit| unit.store() == old.store());
-            if let Some(unit) = unit {
+            if let Some(unit) = unit.filter(|unit| !is_new(unit.store().dir())) {
                 check(
                     format!("unit {}", old.name),
                     &old.attributes,
@@ -135,8 +141,8 @@ impl Expected {
             }
         }
         for old in &before.targets {
-            let target = self.targets.iter().find(|target| target.iqn == old.iqn);
-            if let Some(target) = target {
+            let target = self.targets.iter().find(|it| it.group() == old.group());
+            if let Some(target) = target.filter(|it| !is_new(it.group().dir())) {
                 check(
                     format!("target {}", old.iqn),
                     &old.settings,
@@ -147,12 +153,19 @@ impl Expected {
         Ok(())
     }
 
+    /// The same, and that these targets are there for the time being.
+    pub fn note_with(&self, node: &Node, former: Vec<String>) -> Result<()> {
+        let former = Expected {
+            former,
+            ..self.clone()
+        };
+        former.note(node)
+    }
+
     /// The names of its targets.
     pub fn iqns(&self) -> Vec<String> {
-        self.targets
-            .iter()
-            .map(|target| target.iqn.clone())
-            .collect()
+        let targets = self.targets.iter().map(|target| &target.iqn);
+        targets.chain(&self.former).cloned().collect()
     }
 
     /// Its units' serial numbers.
@@ -213,11 +226,15 @@ impl ExpectedUnit {
 }
 
 impl ExpectedTarget {
-    fn check(&self, host: &Host, expected: &Expected, found: &Found) -> Result<()> {
-        let group = Group {
+    fn group(&self) -> Group {
+        Group {
             iqn: self.iqn.clone(),
             tag: self.tag,
-        };
+        }
+    }
+
+    fn check(&self, host: &Host, expected: &Expected, found: &Found) -> Result<()> {
+        let group = self.group();
         let groups = found.targets.get(&self.iqn);
         let Some(there) = groups.and_then(|all| all.iter().find(|one| one.group == group)) else {
             bail!("it is not there");

@@ -76,17 +76,30 @@ impl Making<'_> {
             }
             rebuilt.insert(store.clone());
         }
+        let mut staying = Vec::new();
         for group in found.groups() {
             let target = self
                 .wanted
                 .targets
                 .iter()
                 .find(|target| target.iqn == group.group.iqn && target.tag == group.group.tag);
+            let target = match target {
+                Some(target) if lets_strangers_stay(plan.host, group, target)? => None,
+                target => target,
+            };
+            if target.is_none() {
+                // With its LUNs the kernel forgets the reservations of those that are made again. It takes them only for a
+                // backstore that nobody uses yet.
+                let links = group.luns.values().flatten();
+                let stores = links.filter_map(|link| link.store.clone());
+                rebuilt.extend(stores.filter(|store| found.stores.contains(store)));
+            }
+            staying.push((group, target));
+        }
+        for (group, target) in staying {
             match target {
-                Some(target) if !lets_strangers_stay(plan.host, group, target)? => {
-                    self.take_from_group(plan, group, target, &rebuilt);
-                }
-                _ => take_group(plan, group, is_enabled(plan.host, group)),
+                Some(target) => self.take_from_group(plan, group, target, &rebuilt),
+                None => take_group(plan, group, is_enabled(plan.host, group)),
             }
         }
         for iqn in found.targets.keys() {
@@ -511,11 +524,15 @@ pub fn removal(host: &Host, found: &Found) -> Result<Vec<Step>> {
 /// Whoever could use a group as anybody goes on using it when only some may: the kernel has made an entry for each, which it
 /// does not show, and asks nothing more of one that it has. Only with the group do they go.
 fn lets_strangers_stay(host: &Host, group: &FoundGroup, target: &Target) -> Result<bool> {
-    let open = shown(
-        host,
-        &format!("{}/attrib/generate_node_acls", group.group.dir()),
-    )?;
-    Ok(target.access != Access::Anyone && open.as_deref() == Some("1"))
+    const OPEN: &str = "generate_node_acls";
+    let attributes = target.attributes.iter();
+    // An administrator may want both.
+    let is_meant = attributes.rev().find(|(name, _)| name == OPEN);
+    if target.access == Access::Anyone || is_meant.is_some_and(|(_, value)| value == "1") {
+        return Ok(false);
+    }
+    let open = shown(host, &format!("{}/attrib/{OPEN}", group.group.dir()))?;
+    Ok(open.as_deref() == Some("1"))
 }
 
 /// Doubt counts as enabled: that the kernel then refuses is seen.
@@ -687,7 +704,8 @@ impl Plan<'_> {
         Ok(self.ports.get_or_insert_default())
     }
 
-    fn is_new(&self, path: &str) -> bool {
+    /// Do earlier steps make it?
+    pub fn is_new(&self, path: &str) -> bool {
         self.made.contains(path)
     }
 

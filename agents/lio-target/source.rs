@@ -11,6 +11,16 @@ use crate::wanted::{Access, Backing, Chap, Initiator, Lun, Mapped, Portal, Targe
 
 /// What the resource is to put into the kernel; None if its definition is not there, so that nothing is.
 pub fn wanted(agent: &LioTarget, node: &Node) -> Result<Option<Definition>> {
+    for (name, value, instead) in [
+        ("scsi_sn", &agent.scsi_sn, "serial"),
+        ("product_id", &agent.product_id, "product"),
+    ] {
+        if let Some(value) = value.as_ref().filter(|_| agent.path.is_none()) {
+            bail!(Exit::NotConfigured.because(format!(
+                "parameter {name}: \"{value}\" given without path; expected it with a target of one LUN only (in luns: {instead}=...)"
+            )));
+        }
+    }
     let mut definition = match &agent.definition {
         Some(path) => match definition::read(node, path)? {
             Some(definition) => definition,

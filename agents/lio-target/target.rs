@@ -66,7 +66,7 @@ pub struct LioTarget {
     /// Portals
     ///
     /// Where the target listens: ADDRESS, ADDRESS:PORT or [IPV6]:PORT, separated by spaces; port 3260 if none is given.
-    /// Without any portal: 0.0.0.0:3260. The addresses need not be there yet.
+    /// Without any here and in iser_portals: 0.0.0.0:3260. The addresses need not be there yet.
     #[arg(long, default_value = "")]
     pub portals: Portals,
 
@@ -81,7 +81,8 @@ pub struct LioTarget {
     /// Initiators that may use the target
     ///
     /// Their iSCSI names, separated by spaces. Without any, every initiator may use it; then a persistent reservation that
-    /// was moved is enforced for an initiator only after it has logged in again.
+    /// was moved is enforced for an initiator only after it has logged in again. When some are named for the first time, by
+    /// a reload, all sessions end once: only so does LIO let strangers go.
     #[arg(long, default_value = "")]
     pub allowed_initiators: Initiators,
 
@@ -265,7 +266,7 @@ impl Agent for LioTarget {
         Operation::demote(60),
         Operation::monitor(20).every(10),
         Operation::monitor(20).every(11).in_role("Promoted"),
-        Operation::monitor(30).every(60).at_depth(10),
+        Operation::monitor(60).every(60).at_depth(10),
         Operation::notify(60),
         Operation::reload_agent(60),
     ];
@@ -319,16 +320,6 @@ impl Agent for LioTarget {
                 self.iqn.is_some(),
                 "parameter iqn: required without a definition, but not given"
             ),
-        }
-        for (name, value, instead) in [
-            ("scsi_sn", &self.scsi_sn, "serial"),
-            ("product_id", &self.product_id, "product"),
-        ] {
-            if let Some(value) = value.as_ref().filter(|_| self.path.is_none()) {
-                bail!(
-                    "parameter {name}: \"{value}\" given without path; expected it with a target of one LUN only (in luns: {instead}=...)"
-                );
-            }
         }
         if let Some(path) = self.path.as_ref().filter(|_| !self.luns.0.is_empty()) {
             bail!("parameter path: \"{path}\" given together with luns; expected one or the other");
@@ -506,7 +497,14 @@ impl Agent for LioTarget {
                 };
                 let first = first.iter().map(|command| format!("{command}\n"));
                 let lines = first.chain(steps.iter().map(|step| format!("{step}\n")));
-                let text: String = lines.collect();
+                let mut text: String = lines.collect();
+                if let Some(before) = Expected::noted(node).filter(|_| !found.is_nothing()) {
+                    let making = self.making(&own, &wanted, &kept, role.as_ref());
+                    let checked = Expected::of(&making).check_nothing_forgotten(&before, &steps);
+                    if let Err(why) = checked {
+                        text += &format!("a reload would fail: {why:#}\n");
+                    }
+                }
                 Ok(match text.is_empty() {
                     true => "nothing would change\n".to_owned(),
                     false => text,
@@ -582,7 +580,8 @@ impl LioTarget {
             passive: self.alua_passive,
             sizes: match is_active {
                 true => BTreeMap::new(),
-                false => alua::told_sizes(node),
+                // Until another one is promoted, the one that is demoted knows best.
+                false => alua::told_sizes(node, call.action == "demote"),
             },
         }))
     }
@@ -624,15 +623,18 @@ impl LioTarget {
         let making = self.making(&own, wanted, &kept, role);
         let expected = Expected::of(&making);
         let steps = making.steps(node, found)?;
-        // What goes may be what does not answer.
-        let before = Expected::noted(node);
-        if let Some(before) = before.as_ref().filter(|_| !found.is_nothing()) {
-            expected.check_nothing_forgotten(before)?;
+        let before = Expected::noted(node).filter(|_| !found.is_nothing());
+        let is_reload = matches!(node.call().action.as_str(), "reload" | "reload-agent");
+        if let Some(before) = before.as_ref().filter(|_| is_reload) {
+            expected.check_nothing_forgotten(before, &steps)?;
         }
-        // Noted before: a stop after an end in the middle finds what was made by its name.
-        expected.note(node)?;
-        let concerned: Vec<Expected> = before.into_iter().chain([expected]).collect();
+        // Noted before: a stop after an end in the middle finds what was made, and what was there, by its name.
+        let gone = before.as_ref().map(Expected::iqns).unwrap_or_default();
+        expected.note_with(node, gone)?;
+        // What goes may be what does not answer.
+        let concerned: Vec<Expected> = before.into_iter().chain([expected.clone()]).collect();
         carry_out(node, "making the target", &steps, &concerned)?;
+        expected.note(node)?;
         open_ports(node, wanted);
         let (count, took) = (steps.len(), node.now() - begun);
         info!(

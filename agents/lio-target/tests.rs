@@ -669,8 +669,43 @@ fn strangers_go_when_only_some_are_allowed() {
     assert!(at(&format!("{GROUP}/enable")) < removed);
     ok(&script, "monitor", &only);
     assert!(script.tree().exists(&format!("{GROUP}/acls/{ALICE}/lun_2")));
-    ok(&script, "stop", &only);
+    // An administrator may want both.
+    let both = with(&only, &[("tpg_attributes", "generate_node_acls=1")]);
+    ok(&script, "reload-agent", &both);
+    script.clear_steps();
+    ok(&script, "reload-agent", &both);
+    let steps = script.steps();
+    assert!(
+        !steps.iter().any(|step| step.contains("removing")),
+        "{steps:?}"
+    );
+    ok(&script, "stop", &both);
     assert_eq!(script.lio().snapshot(), machine().lio().snapshot());
+}
+
+/// With its LUNs the kernel would forget who has reserved them.
+#[test]
+fn reservations_stay_when_strangers_go() {
+    let script = machine();
+    let open = with(PLAIN, &[("aptpl_dir", SHARED)]);
+    ok(&script, "start", &open);
+    let only = with(&open, &[("allowed_initiators", ALICE)]);
+    ok(&script, "stop", &open);
+    ok(&script, "start", &only);
+    script.lio().log_in(&format!("{GROUP}/acls/{ALICE}"));
+    let mapped = format!("{GROUP}/acls/{ALICE}/lun_1");
+    script
+        .lio()
+        .register(&mapped, Some("00023d000001"), 0xabcd, false)
+        .unwrap();
+    script.lio().reserve(&mapped, 5).unwrap();
+    // As it is where anybody was let in before.
+    kernel(&script)
+        .write(&format!("{GROUP}/attrib/generate_node_acls"), "1")
+        .unwrap();
+    ok(&script, "reload-agent", &only);
+    let holder = shows(&script, &format!("{}/pr/res_holder", store(&script, 1)));
+    assert!(holder.contains(ALICE), "{holder}");
 }
 
 #[test]
@@ -908,6 +943,12 @@ fn a_stand_in_becomes_as_large_as_its_unit_once_that_is_told() {
         "{}",
         info(&script)
     );
+    // Made anew, it takes no writes either.
+    let first = format!(
+        "{}/alua/default_tg_pt_gp/alua_access_state",
+        store(&script, 1)
+    );
+    assert_eq!(shows(&script, &first), "2");
     clone_ok(&script, "monitor", PLAIN, Exit::Success);
     assert!(script.lio().held().is_empty());
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cib::{Change, Element, Resource, Status, changes, merge, retire, with_configuration};
 
 use crate::pacemaker::Pacemaker;
-use crate::saved::Saved;
+use crate::saved::{Before, Saved};
 
 /// Properties that are no configuration: what Pacemaker has found, and when it was last asked to look again.
 const PACEMAKERS: [&str; 5] = [
@@ -37,8 +37,8 @@ impl Apply<'_> {
         let live = self.pacemaker.cib()?;
         let wanted = merge(&live, stack, name)?;
         if self.agreed(&live, &wanted, true)? {
-            let path = self.saved.push(configuration(&live)?)?;
-            let made = self.replace(&live, &|live| merge(live, stack, name))?;
+            let path = self.place(configuration(&live)?)?;
+            let made = self.replace(&path, &live, &|live| merge(live, stack, name))?;
             self.saved.made(&path, &made)?;
             writeln!(
                 self.out,
@@ -52,9 +52,17 @@ impl Apply<'_> {
     pub fn rollback(mut self) -> Result<()> {
         let live = self.pacemaker.cib()?;
         let before = self.saved.newest()?;
+        let before = before.with_context(|| {
+            let dir = self.saved.dir();
+            format!("{dir}: there is nothing to go back to on this node")
+        })?;
         writeln!(self.out, "Going back to {}", before.path)?;
-        let after = before.after.as_ref();
-        let others = match after {
+        ensure!(
+            before.after.is_some() || self.force,
+            "nothing was changed, because it is not known what has become of it, and so not what others have changed since; \
+             expected --force"
+        );
+        let others = match &before.after {
             Some(after) => changes_of_others(after, configuration(&live)?),
             None => Vec::new(),
         };
@@ -80,11 +88,25 @@ impl Apply<'_> {
         };
         // An empty configuration, for one, is not valid: it has no fencing.
         if self.agreed(&live, &back(&live)?, false)? {
-            self.replace(&live, &back)?;
+            self.replace(&before.path, &live, &back)?;
             writeln!(self.out, "Gone back.")?;
         }
         self.saved.forget(&before.path)?;
         self.report(None)
+    }
+
+    /// Where the configuration is kept that is there before a change. If an earlier one has not got to its end, and nobody has
+    /// changed anything since, this one goes on from there.
+    fn place(&self, live: &Element) -> Result<String> {
+        let unfinished = self.saved.newest()?.filter(|it| !it.is_done);
+        let same = |it: &Before| {
+            let after = it.after.as_ref();
+            after.is_some_and(|after| changes_of_others(after, live).is_empty())
+        };
+        match unfinished.filter(same) {
+            Some(before) => Ok(before.path),
+            None => self.saved.push(live),
+        }
     }
 
     /// Shows what would be changed and what comes of it. True if it shall be done; false if there is nothing to do. It has
@@ -151,10 +173,11 @@ impl Apply<'_> {
         Ok(true)
     }
 
-    /// Replaces the configuration by what `wanted` makes of it, and returns that; what it has no longer is stopped before, in
+    /// Replaces the configuration, which is kept at `path`, by what `wanted` makes of it, and returns that; what it has no longer is stopped before, in
     /// order. That takes time, in which others may change something else: it stays changed, or else nothing is removed.
     fn replace(
         &mut self,
+        path: &str,
         live: &Element,
         wanted: &dyn Fn(&Element) -> Result<Element>,
     ) -> Result<Element> {
@@ -164,6 +187,7 @@ impl Apply<'_> {
             writeln!(self.out, "Stopping {} ...", ids.join(", "))?;
             self.out.flush()?;
             self.pacemaker.replace(&retiring)?;
+            self.saved.meanwhile(path, &retiring)?;
             let pending = self.pacemaker.pending(self.wait)?;
             let status = self.pacemaker.status()?;
             let active = |it: &&Resource| ids.contains(&it.id) && !it.nodes.is_empty();
@@ -230,7 +254,7 @@ impl Apply<'_> {
             writeln!(self.out, "The cluster has no resources.")?;
             return Ok(());
         }
-        writeln!(self.out, "All runs:")?;
+        writeln!(self.out, "All is as it should be:")?;
         for resource in &status.resources {
             writeln!(self.out, "  {} {}", resource.id, resource.told())?;
         }
@@ -273,11 +297,12 @@ fn astray(status: &Status, stack: Option<(&str, &Element)>) -> Vec<String> {
     });
     let resources = status.resources.iter();
     resources
-        .filter(|it| match &ours {
-            Some(ours) => ours.contains(&it.id.as_str()),
-            // One of somebody else's may be stopped on purpose.
-            None => it.target_role.as_deref() != Some("Stopped"),
+        .filter(|it| {
+            ours.as_ref()
+                .is_none_or(|ours| ours.contains(&it.id.as_str()))
         })
+        // One may be stopped on purpose.
+        .filter(|it| it.target_role.as_deref() != Some("Stopped"))
         .filter(|it| it.runs_on().is_none())
         .map(|it| format!("{} is {}", it.id, it.told()))
         .collect()

@@ -1,5 +1,6 @@
 //! The configurations that were there before a change, on this node: `DIR/before/NUMBER.xml`, the newest with the highest
-//! number; and what the change made of it, `DIR/before/NUMBER.after.xml`.
+//! number; and what became of it, `DIR/before/NUMBER.after.xml`, or `NUMBER.meanwhile.xml` as long as the change has not got
+//! to its end.
 
 use anyhow::{Context, Result};
 use cib::Element;
@@ -12,8 +13,10 @@ const KEPT: usize = 20;
 pub struct Before {
     pub path: String,
     pub configuration: Element,
-    /// What the change made of it, if it got to its end.
+    /// What became of it, as far as the change got.
     pub after: Option<Element>,
+    /// Did it get to its end?
+    pub is_done: bool,
 }
 
 /// A place for them.
@@ -36,6 +39,7 @@ impl Saved<'_> {
         let numbers = self.numbers()?;
         let next = numbers.last().map_or(1, |last| last + 1);
         let path = self.path(next);
+        self.meanwhile(&path, configuration)?;
         self.host.save(&path, &configuration.to_string())?;
         let old = (numbers.len() + 1).saturating_sub(KEPT);
         for number in numbers.iter().take(old) {
@@ -44,25 +48,34 @@ impl Saved<'_> {
         Ok(path)
     }
 
-    /// Keeps what the change has made of the one at `path`.
-    pub fn made(&self, path: &str, configuration: &Element) -> Result<()> {
-        self.host.save(&after(path), &configuration.to_string())
+    /// Keeps what has become of the one at `path` before the change is at its end.
+    pub fn meanwhile(&self, path: &str, configuration: &Element) -> Result<()> {
+        self.host.save(&meanwhile(path), &configuration.to_string())
     }
 
-    /// The newest.
-    pub fn newest(&self) -> Result<Before> {
-        let numbers = self.numbers()?;
-        let newest = numbers.last().with_context(|| {
-            format!("{}: there is nothing to go back to on this node", self.dir)
-        })?;
-        let path = self.path(*newest);
+    /// Keeps what the change has made of the one at `path`.
+    pub fn made(&self, path: &str, configuration: &Element) -> Result<()> {
+        self.host.save(&after(path), &configuration.to_string())?;
+        self.host.remove(&meanwhile(path))
+    }
+
+    /// The newest, if there is one.
+    pub fn newest(&self) -> Result<Option<Before>> {
+        let Some(newest) = self.numbers()?.pop() else {
+            return Ok(None);
+        };
+        let path = self.path(newest);
         let configuration = self.read(&path)?.with_context(|| path.clone())?;
-        let after = self.read(&after(&path))?;
-        Ok(Before {
+        let meanwhile = self.read(&meanwhile(&path))?;
+        Ok(Some(Before {
+            is_done: meanwhile.is_none(),
+            after: match meanwhile {
+                None => self.read(&after(&path))?,
+                some => some,
+            },
             path,
             configuration,
-            after,
-        })
+        }))
     }
 
     fn read(&self, path: &str) -> Result<Option<Element>> {
@@ -73,8 +86,14 @@ impl Saved<'_> {
 
     /// Forgets one.
     pub fn forget(&self, path: &str) -> Result<()> {
+        self.host.remove(path)?;
         self.host.remove(&after(path))?;
-        self.host.remove(path)
+        self.host.remove(&meanwhile(path))
+    }
+
+    /// Where they are.
+    pub fn dir(&self) -> &str {
+        &self.dir
     }
 
     fn path(&self, number: u32) -> String {
@@ -88,6 +107,11 @@ impl Saved<'_> {
         numbers.sort_unstable();
         Ok(numbers)
     }
+}
+
+/// Where that is which has become of the one at `path` so far.
+fn meanwhile(path: &str) -> String {
+    format!("{}.meanwhile.xml", path.trim_end_matches(".xml"))
 }
 
 /// Where that is which a change has made of the one at `path`.

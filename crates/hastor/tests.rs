@@ -99,7 +99,7 @@ fn what_will_happen_is_shown_before_it_is_asked_for_and_done() {
          Do it? [yes/no] Applied. To go back: hastor apply --rollback (/var/lib/hastor/before/1.xml)\n\
          Waiting for the cluster ...\n\
          failed   x start on a: error: no device\n\
-         All runs:\n  x started on a\n"
+         All is as it should be:\n  x started on a\n"
     );
     let kept = script.read_file("/var/lib/hastor/before/1.xml").unwrap();
     assert!(kept.starts_with("<configuration>"), "{kept}");
@@ -197,6 +197,16 @@ fn what_goes_is_stopped_before_it_is_removed() {
         "{error:?}"
     );
     assert!(script.read_file("/var/lib/hastor/before/1.xml").is_some());
+    // Once it has, what this program has changed itself is nobody else's change.
+    let status = script.read_file("/status").unwrap();
+    script.write_file(
+        "/status",
+        &status
+            .replace(r#"<node name="a"/>"#, "")
+            .replace("Started", "Stopped"),
+    );
+    let (said, _) = hastor(&script, &back, "");
+    assert!(said.contains("Gone back.\n"), "{said}");
 
     let script = cluster("Stopped");
     hastor(&script, APPLY, "yes\n");
@@ -233,6 +243,21 @@ fn what_a_stack_has_no_longer_is_stopped_before_it_is_removed() {
         "{error:?}"
     );
     assert!(script.read_file("/cib").unwrap().contains("id=\"y\""));
+    // Done again, it goes on: what can be gone back to is how it was before all of it.
+    let stopped = script.read_file("/status").unwrap();
+    script.write_file(
+        "/status",
+        &stopped
+            .replace(r#"<node name="a"/>"#, "")
+            .replace("Started", "Stopped"),
+    );
+    let (said, _) = hastor(&script, &again, "");
+    assert!(said.contains("before/2.xml"), "{said}");
+    let kept = script.read_file("/var/lib/hastor/before/2.xml").unwrap();
+    assert!(
+        kept.contains("id=\"y\"") && !kept.contains("target-role"),
+        "{kept}"
+    );
 
     let script = with_another("Stopped");
     hastor(&script, &again, "");

@@ -146,10 +146,12 @@ fn retire_in(resource: &mut Element, kept: &BTreeSet<&str>, ids: &mut Vec<String
 /// of its group. Whether the resource itself has one.
 fn stop_where_told(resource: &mut Element) -> bool {
     let mut told = false;
+    let retirement = retirement(resource.id());
     for child in &mut resource.children {
         if child.name == "meta_attributes" {
             let pairs = child.children.iter_mut();
             for pair in pairs.filter(|pair| pair.word("name") == "target-role") {
+                pair.set("id", &retirement);
                 pair.set("value", "Stopped");
                 told = true;
             }
@@ -185,7 +187,10 @@ fn keep_out_of_service(new: &mut Element, old: &Element) {
         let at = sets.iter().position(|it| it.id() == set.id());
         let at = at.unwrap_or_else(|| {
             let at = before.min(sets.len());
-            sets.insert(at, Element::new("meta_attributes").with("id", set.id()));
+            // With its score, and the rule that says when it counts.
+            let mut set = set.clone();
+            set.children.retain(|it| it.name != "nvpair");
+            sets.insert(at, set);
             at
         });
         sets[at].children.push(pair.clone());
@@ -259,22 +264,24 @@ fn properties(merged: &mut Element, wanted: &Element) {
     for set in &wanted.children {
         for pair in set.children_named("nvpair") {
             let there = merged.child_or_new("crm_config");
-            let mut pairs = there.children.iter_mut().flat_map(|set| &mut set.children);
+            let pairs = there.children.iter_mut().flat_map(|set| &mut set.children);
             let is_it = |it: &&mut Element| {
                 it.name == "nvpair"
                     && in_new_words(it.word("name")) == in_new_words(pair.word("name"))
             };
-            match pairs.find(is_it) {
-                Some(old) => old.set("value", pair.word("value")),
-                None => {
-                    let sets = &mut there.children;
-                    let at = sets.iter().position(|it| it.id() == set.id());
-                    let at = at.unwrap_or_else(|| {
-                        sets.push(Element::new(&set.name).with("id", set.id()));
-                        sets.len() - 1
-                    });
-                    sets[at].children.push(pair.clone());
-                }
+            let mut is_there = false;
+            for old in pairs.filter(is_it) {
+                old.set("value", pair.word("value"));
+                is_there = true;
+            }
+            if !is_there {
+                let sets = &mut there.children;
+                let at = sets.iter().position(|it| it.id() == set.id());
+                let at = at.unwrap_or_else(|| {
+                    sets.push(Element::new(&set.name).with("id", set.id()));
+                    sets.len() - 1
+                });
+                sets[at].children.push(pair.clone());
             }
         }
     }

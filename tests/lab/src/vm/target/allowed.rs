@@ -31,10 +31,7 @@ pub fn run(lab: &Guests) -> Result<()> {
     let parameters = [&*iqn, &portal, &one_is_closed, &named];
     act("n1", &[], "start", &parameters)?.expect(0)?;
     log_in(&lab.cluster, &[ADDRESS], &seen)?;
-    ensure!(
-        write(&seen[0]).is_err(),
-        "a LUN with \",ro\" can be written to"
-    );
+    is_closed(&seen[0])?;
     write(&seen[1]).context("the other LUN")?;
     silence(&parameters).context("somebody connects and says nothing")?;
     log_out()?;
@@ -45,10 +42,7 @@ pub fn run(lab: &Guests) -> Result<()> {
     act("n1", &[], "start", &parameters)?.expect(0)?;
     log_in(&lab.cluster, &[ADDRESS], &seen)?;
     for path in &seen {
-        ensure!(
-            write(path).is_err(),
-            "a LUN with \",ro\" can be written to by anybody"
-        );
+        is_closed(path).context("for anybody")?;
     }
     let open = luns(format!("1={one} 2={two}"));
     act("n1", &[], "reload-agent", &[&iqn, &portal, &open])?.expect(0)?;
@@ -56,7 +50,18 @@ pub fn run(lab: &Guests) -> Result<()> {
     log_in(&lab.cluster, &[ADDRESS], &seen)?;
     write(&seen[0]).context("a LUN that was read-only before")?;
 
-    // The client is logged in, as anybody.
+    // The client is logged in, as anybody, and is known by name from now on.
+    let parameters = [&*iqn, &portal, &open, &only(here)];
+    act("n1", &[], "reload-agent", &parameters)?.expect(0)?;
+    log_out()?;
+    log_in(&lab.cluster, &[ADDRESS], &seen)?;
+    write(&seen[0]).context("an initiator that is allowed")?;
+    act("n1", &[], "reload-agent", &[&iqn, &portal, &open])?.expect(0)?;
+    log_out()?;
+    log_in(&lab.cluster, &[ADDRESS], &seen)?;
+    write(&seen[0]).context("anybody again")?;
+
+    // It is logged in, as anybody, and others are allowed.
     let parameters = [&*iqn, &portal, &open, &only(other)];
     act("n1", &[], "reload-agent", &parameters)?.expect(0)?;
     act("n1", &[], "monitor", &parameters)?.expect(0)?;
@@ -78,6 +83,17 @@ pub fn run(lab: &Guests) -> Result<()> {
 fn write(path: &str) -> Result<()> {
     let script = r#"timeout -k 5 30 dd if=/dev/zero of="$1" bs=4096 count=1 oflag=direct,nonblock conv=notrunc"#;
     exec::output(CLIENT, &["sh", "-c", script, "write", path], b"").map(drop)
+}
+
+/// Wants the target to refuse a write. The client's own kernel has been told that the disk is read-only, and is not asked.
+fn is_closed(path: &str) -> Result<()> {
+    let script = r#"sg_raw -R -s 512 -i /dev/zero "$1" 2a 00 00 00 00 08 00 00 01 00 2>&1; echo "ended with $?""#;
+    let said = exec::output(CLIENT, &["sh", "-c", script, "write", path], b"")?;
+    ensure!(
+        said.contains("Data Protect"),
+        "{path} is read-only, and a write came to: {said}"
+    );
+    Ok(())
 }
 
 fn log_out() -> Result<()> {
