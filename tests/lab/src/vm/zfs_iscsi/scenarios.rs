@@ -30,6 +30,7 @@ pub const CHANGED: &[Scenario] = &[
     ("planned move", None, planned_move),
     ("power loss, and return", Some(SECOND.home), lost_and_back),
     ("hastor applied again", None, applied_again),
+    ("address removed, and back", None, address_removed),
 ];
 
 /// What can happen to heads and their disks.
@@ -390,6 +391,33 @@ done"#;
             "{head}: a call of an agent failed: {status}"
         );
     }
+    stack.tell_gaps(begin)?;
+    stack.lab.settled()
+}
+
+/// An address leaves the stack and comes back: it is stopped before it is removed, and its client goes on over the other one.
+fn address_removed(stack: &mut Appliance) -> Result<()> {
+    const WITHOUT: &str = "/root/without.toml";
+    let begin = now();
+    let ([_, gone], (san, _)) = (SECOND.addresses, super::values::SANS[1]);
+    let text = super::values::text(stack.luns)?;
+    let block = format!("\n[[pools.addresses]]\nsan = \"{san}\"\nip = \"{gone}\"\n");
+    let without = text.replace(&block, "");
+    ensure!(without != text, "the values have no {block}");
+    let write = format!("cat >{WITHOUT}");
+    exec::output("n1", &["sh", "-c", &write], without.as_bytes())?;
+    let hastor =
+        |words: &[&str]| exec::output("n1", &[&["hastor", "apply", "--yes"], words].concat(), b"");
+    let said = hastor(&["zfs-iscsi", "--values", WITHOUT])?;
+    let [.., vip] = SECOND.resources();
+    ensure!(said.contains(&format!("Stopping {vip} ...")), "{said}");
+    let holders = stack.holders(gone)?;
+    ensure!(holders.is_empty(), "{gone} is on {holders:?}");
+    stack.written()?;
+    hastor(&["--rollback"])?;
+    stack.wait_home()?;
+    stack.wait_for_paths()?;
+    stack.written()?;
     stack.tell_gaps(begin)?;
     stack.lab.settled()
 }
