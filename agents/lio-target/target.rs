@@ -488,9 +488,9 @@ impl Agent for LioTarget {
                 let role = self.role(node, active.unwrap_or(false))?;
                 let kept = self.kept(node, &wanted, role.as_ref())?;
                 let own = Own::of(node);
-                let steps = self
-                    .making(&own, &wanted, &kept, role.as_ref())
-                    .steps(node, &found)?;
+                let making = self.making(&own, &wanted, &kept, role.as_ref());
+                let expected = Expected::of(&making);
+                let steps = steps(node, &making, &expected, &found)?;
                 let first = match stands_by(role.as_ref()) {
                     true => None,
                     false => durable::command(node, &wanted)?,
@@ -499,9 +499,7 @@ impl Agent for LioTarget {
                 let lines = first.chain(steps.iter().map(|step| format!("{step}\n")));
                 let mut text: String = lines.collect();
                 if let Some(before) = Expected::noted(node).filter(|_| !found.is_nothing()) {
-                    let making = self.making(&own, &wanted, &kept, role.as_ref());
-                    let checked = Expected::of(&making).check_nothing_forgotten(&before, &steps);
-                    if let Err(why) = checked {
+                    if let Err(why) = expected.check_nothing_forgotten(&before, &steps) {
                         text += &format!("a reload would fail: {why:#}\n");
                     }
                 }
@@ -622,7 +620,7 @@ impl LioTarget {
         let own = Own::of(node);
         let making = self.making(&own, wanted, &kept, role);
         let expected = Expected::of(&making);
-        let steps = making.steps(node, found)?;
+        let steps = steps(node, &making, &expected, found)?;
         let before = Expected::noted(node).filter(|_| !found.is_nothing());
         let is_reload = matches!(node.call().action.as_str(), "reload" | "reload-agent");
         if let Some(before) = before.as_ref().filter(|_| is_reload) {
@@ -672,6 +670,16 @@ impl LioTarget {
         serials.dedup();
         Ok(serials)
     }
+}
+
+/// The steps from what is there to what is wanted.
+fn steps(node: &Node, making: &Making, expected: &Expected, found: &Found) -> Result<Vec<Step>> {
+    let mut steps = making.steps(node, found)?;
+    // Reservations are the other node's now, and on storage that both see, what the kernel wrote would go there.
+    if stands_by(making.access) {
+        steps.extend(reservations::links(node, &expected.serials())?);
+    }
+    Ok(steps)
 }
 
 /// Are the units offered here only on behalf of another node, which has the devices?

@@ -970,13 +970,14 @@ fn the_node_that_is_not_promoted_opens_nothing() {
             Reply::ok("name=\"hastor-resource-sizes\" host=\"n1\" value=\"1=67108864,2=8192\"\n"),
         );
     let before = script.lio().snapshot();
-    let params: Vec<_> = FULL
-        .iter()
-        .copied()
-        .filter(|(name, _)| *name != "aptpl_dir")
-        .collect();
-    clone_ok(&script, "start", &params, Exit::Success);
-    clone_ok(&script, "monitor", &params, Exit::Success);
+    let params = FULL;
+    let links = |script: &Script| {
+        let host = kernel(script);
+        let names = host.list("/var/target/pr").unwrap();
+        names.len()
+    };
+    clone_ok(&script, "start", params, Exit::Success);
+    clone_ok(&script, "monitor", params, Exit::Success);
     assert!(script.lio().held().is_empty());
     let standby = store(&script, 1);
     // A LUN is in this group before it is in its own: nobody may write to what keeps nothing.
@@ -991,8 +992,9 @@ fn the_node_that_is_not_promoted_opens_nothing() {
     );
     let serial = shows(&script, &format!("{standby}/wwn/vpd_unit_serial"));
 
-    clone_ok(&script, "promote", &params, Exit::Success);
-    clone_ok(&script, "monitor", &params, Exit::Promoted);
+    clone_ok(&script, "promote", params, Exit::Success);
+    clone_ok(&script, "monitor", params, Exit::Promoted);
+    assert_eq!(links(&script), 2);
     assert_eq!(script.lio().held(), ["/dev/zd0", "/dev/zd16"]);
     let active = store(&script, 1);
     assert_eq!(
@@ -1011,9 +1013,10 @@ fn the_node_that_is_not_promoted_opens_nothing() {
         serial
     );
 
-    clone_ok(&script, "demote", &params, Exit::Success);
+    clone_ok(&script, "demote", params, Exit::Success);
+    assert_eq!(links(&script), 0, "nothing is written there from here");
     assert!(script.lio().held().is_empty());
-    clone_ok(&script, "stop", &params, Exit::Success);
+    clone_ok(&script, "stop", params, Exit::Success);
     assert_eq!(script.lio().snapshot(), before);
     assert_eq!(DISKS.len(), 3);
 }
