@@ -42,6 +42,9 @@ pub struct Options {
     /// The stack zfs-iscsi against the same of the peers' agents, on virtual machines: so many moves and power losses
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     stack: Option<u32>,
+    /// LUNs of each pool of the stack; left out, both 1 and 8
+    #[arg(long, value_name = "N", requires = "stack", value_parser = clap::value_parser!(u32).range(1..=64))]
+    luns: Option<u32>,
 }
 
 /// What the measuring process says, one per line.
@@ -57,7 +60,7 @@ pub fn run(options: Options) -> Result<()> {
         return fencing::run(options.runs);
     }
     if let Some(times) = options.stack {
-        return stack::run(times);
+        return stack::run(times, options.luns.map(|luns| luns as usize));
     }
     progress::begin();
     packages::install()?;

@@ -56,8 +56,8 @@ impl Found {
     }
 }
 
-/// Measures and reports: so many moves and power losses of each.
-pub fn run(times: u32) -> Result<()> {
+/// Measures and reports: so many moves and power losses of each, with so many LUNs a pool, or with 1 and with 8.
+pub fn run(times: u32, luns: Option<usize>) -> Result<()> {
     let _turn = crate::begin()?;
     packages::install()?;
     say("agents: building");
@@ -65,7 +65,8 @@ pub fn run(times: u32) -> Result<()> {
     let parcel = Parcel::pack(true)?;
     let busy = surroundings::busy()?;
     let mut all = Vec::new();
-    for luns in LUNS {
+    let counts = luns.map_or(LUNS.to_vec(), |luns| vec![luns]);
+    for luns in counts {
         for whose in [Whose::Ours, Whose::Peers] {
             say(format_args!("{}, {luns} LUNs a pool", report::name(whose)));
             let lab = Guests::up(&USUAL, &parcel)?;
