@@ -38,8 +38,7 @@ impl Apply<'_> {
         let wanted = merge(&live, stack, name)?;
         if self.agreed(&live, &wanted, true)? {
             let path = self.place(configuration(&live)?)?;
-            let made = self.replace(&path, &live, &|live| merge(live, stack, name))?;
-            self.saved.made(&path, &made)?;
+            self.replace(&path, &live, &|live| merge(live, stack, name))?;
             writeln!(
                 self.out,
                 "Applied. To go back: hastor apply --rollback ({path})"
@@ -57,26 +56,28 @@ impl Apply<'_> {
             format!("{dir}: there is nothing to go back to on this node")
         })?;
         writeln!(self.out, "Going back to {}", before.path)?;
-        ensure!(
-            before.after.is_some() || self.force,
-            "nothing was changed, because it is not known what has become of it, and so not what others have changed since; \
-             expected --force"
-        );
-        let others = match &before.after {
-            Some(after) => changes_of_others(after, configuration(&live)?),
-            None => Vec::new(),
-        };
-        if !others.is_empty() {
-            writeln!(
-                self.out,
-                "Since then others have changed:\n  {}\n",
-                others.join("\n  ")
-            )?;
-            ensure!(
+        let now = configuration(&live)?;
+        let is_back = changes_of_others(&before.configuration, now).is_empty();
+        match changed_since(&before, now) {
+            _ if is_back => {}
+            None => ensure!(
                 self.force,
-                "nothing was changed, because this would also undo what others have changed since; expected the \
-                 configuration as hastor left it, or --force"
-            );
+                "nothing was changed, because it is not known what has become of it, and so not what others have changed since; \
+                 expected --force"
+            ),
+            Some(others) if others.is_empty() => {}
+            Some(others) => {
+                writeln!(
+                    self.out,
+                    "Since then others have changed:\n  {}\n",
+                    others.join("\n  ")
+                )?;
+                ensure!(
+                    self.force,
+                    "nothing was changed, because this would also undo what others have changed since; expected the \
+                     configuration as hastor left it, or --force"
+                );
+            }
         }
         let back = |live: &Element| -> Result<Element> {
             let mut wanted = before.configuration.clone();
@@ -99,10 +100,7 @@ impl Apply<'_> {
     /// changed anything since, this one goes on from there.
     fn place(&self, live: &Element) -> Result<String> {
         let unfinished = self.saved.newest()?.filter(|it| !it.is_done);
-        let same = |it: &Before| {
-            let after = it.after.as_ref();
-            after.is_some_and(|after| changes_of_others(after, live).is_empty())
-        };
+        let same = |it: &Before| changed_since(it, live).is_some_and(|others| others.is_empty());
         match unfinished.filter(same) {
             Some(before) => Ok(before.path),
             None => self.saved.push(live),
@@ -173,21 +171,21 @@ impl Apply<'_> {
         Ok(true)
     }
 
-    /// Replaces the configuration, which is kept at `path`, by what `wanted` makes of it, and returns that; what it has no longer is stopped before, in
-    /// order. That takes time, in which others may change something else: it stays changed, or else nothing is removed.
+    /// Replaces the configuration, which is kept at `path`, by what `wanted` makes of it; what it has no longer is stopped before,
+    /// in order. That takes time: if others change something meanwhile, nothing is removed.
     fn replace(
         &mut self,
         path: &str,
         live: &Element,
         wanted: &dyn Fn(&Element) -> Result<Element>,
-    ) -> Result<Element> {
+    ) -> Result<()> {
         let mut made = wanted(live)?;
-        let (retiring, ids) = retire(configuration(live)?, &made);
+        let mut before = configuration(live)?.clone();
+        let (retiring, ids) = retire(&before, &made);
         if !ids.is_empty() && self.pacemaker.cib_file.is_none() {
             writeln!(self.out, "Stopping {} ...", ids.join(", "))?;
             self.out.flush()?;
-            self.pacemaker.replace(&retiring)?;
-            self.saved.meanwhile(path, &retiring)?;
+            self.step(path, &before, &retiring)?;
             let pending = self.pacemaker.pending(self.wait)?;
             let status = self.pacemaker.status()?;
             let active = |it: &&Resource| ids.contains(&it.id) && !it.nodes.is_empty();
@@ -211,9 +209,16 @@ impl Apply<'_> {
                 others.join("; ")
             );
             made = wanted(&live)?;
+            before = retiring;
         }
-        self.pacemaker.replace(&made)?;
-        Ok(made)
+        self.step(path, &before, &made)?;
+        self.saved.done(path)
+    }
+
+    /// One replacement. What there can be afterwards is kept before, whatever becomes of this program.
+    fn step(&self, path: &str, from: &Element, to: &Element) -> Result<()> {
+        self.saved.between(path, from, to)?;
+        self.pacemaker.replace(to)
     }
 
     /// Waits, and says how it went; resources that do not run are an error: those of the stack, or all.
@@ -265,6 +270,13 @@ impl Apply<'_> {
 fn configuration(cib: &Element) -> Result<&Element> {
     cib.child("configuration")
         .context("the CIB has no <configuration>")
+}
+
+/// What others have changed since a change by this program, wherever that has ended; None if it left nothing to compare with.
+fn changed_since(before: &Before, now: &Element) -> Option<Vec<String>> {
+    let left = before.left.iter();
+    left.map(|left| changes_of_others(left, now))
+        .min_by_key(Vec::len)
 }
 
 /// What somebody else has changed: not what Pacemaker writes down itself, and not nodes, which stay as they are.

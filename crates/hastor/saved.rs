@@ -1,6 +1,6 @@
 //! The configurations that were there before a change, on this node: `DIR/before/NUMBER.xml`, the newest with the highest
-//! number; and what became of it, `DIR/before/NUMBER.after.xml`, or `NUMBER.meanwhile.xml` as long as the change has not got
-//! to its end.
+//! number; and what a change is making of it, `DIR/before/NUMBER.after.xml`, from `NUMBER.meanwhile.xml`, which is there until
+//! the change has got to its end.
 
 use anyhow::{Context, Result};
 use cib::Element;
@@ -13,8 +13,8 @@ const KEPT: usize = 20;
 pub struct Before {
     pub path: String,
     pub configuration: Element,
-    /// What became of it, as far as the change got.
-    pub after: Option<Element>,
+    /// What the change can have left, wherever it has ended.
+    pub left: Vec<Element>,
     /// Did it get to its end?
     pub is_done: bool,
 }
@@ -39,7 +39,6 @@ impl Saved<'_> {
         let numbers = self.numbers()?;
         let next = numbers.last().map_or(1, |last| last + 1);
         let path = self.path(next);
-        self.meanwhile(&path, configuration)?;
         self.host.save(&path, &configuration.to_string())?;
         let old = (numbers.len() + 1).saturating_sub(KEPT);
         for number in numbers.iter().take(old) {
@@ -48,14 +47,14 @@ impl Saved<'_> {
         Ok(path)
     }
 
-    /// Keeps what has become of the one at `path` before the change is at its end.
-    pub fn meanwhile(&self, path: &str, configuration: &Element) -> Result<()> {
-        self.host.save(&meanwhile(path), &configuration.to_string())
+    /// Keeps what the one at `path` has become so far, and what is made of it next.
+    pub fn between(&self, path: &str, from: &Element, to: &Element) -> Result<()> {
+        self.host.save(&meanwhile(path), &from.to_string())?;
+        self.host.save(&after(path), &to.to_string())
     }
 
-    /// Keeps what the change has made of the one at `path`.
-    pub fn made(&self, path: &str, configuration: &Element) -> Result<()> {
-        self.host.save(&after(path), &configuration.to_string())?;
+    /// The change of the one at `path` is at its end.
+    pub fn done(&self, path: &str) -> Result<()> {
         self.host.remove(&meanwhile(path))
     }
 
@@ -67,12 +66,10 @@ impl Saved<'_> {
         let path = self.path(newest);
         let configuration = self.read(&path)?.with_context(|| path.clone())?;
         let meanwhile = self.read(&meanwhile(&path))?;
+        let after = self.read(&after(&path))?;
         Ok(Some(Before {
             is_done: meanwhile.is_none(),
-            after: match meanwhile {
-                None => self.read(&after(&path))?,
-                some => some,
-            },
+            left: meanwhile.into_iter().chain(after).collect(),
             path,
             configuration,
         }))
@@ -109,12 +106,12 @@ impl Saved<'_> {
     }
 }
 
-/// Where that is which has become of the one at `path` so far.
+/// Where that is which the one at `path` has become so far.
 fn meanwhile(path: &str) -> String {
     format!("{}.meanwhile.xml", path.trim_end_matches(".xml"))
 }
 
-/// Where that is which a change has made of the one at `path`.
+/// Where that is which is made of the one at `path`.
 fn after(path: &str) -> String {
     format!("{}.after.xml", path.trim_end_matches(".xml"))
 }

@@ -86,6 +86,13 @@ fn hastor(script: &Script, words: &[&str], answer: &str) -> (String, Option<Stri
     (String::from_utf8(out).unwrap(), error)
 }
 
+/// What ran before has stopped.
+fn has_stopped(script: &Script) {
+    let status = script.read_file("/status").unwrap();
+    let status = status.replace(r#"<node name="a"/>"#, "");
+    script.write_file("/status", &status.replace("Started", "Stopped"));
+}
+
 const APPLY: &[&str] = &["apply", "/s", "--values", "/s/values.toml"];
 
 #[test]
@@ -198,13 +205,7 @@ fn what_goes_is_stopped_before_it_is_removed() {
     );
     assert!(script.read_file("/var/lib/hastor/before/1.xml").is_some());
     // Once it has, what this program has changed itself is nobody else's change.
-    let status = script.read_file("/status").unwrap();
-    script.write_file(
-        "/status",
-        &status
-            .replace(r#"<node name="a"/>"#, "")
-            .replace("Started", "Stopped"),
-    );
+    has_stopped(&script);
     let (said, _) = hastor(&script, &back, "");
     assert!(said.contains("Gone back.\n"), "{said}");
 
@@ -244,13 +245,7 @@ fn what_a_stack_has_no_longer_is_stopped_before_it_is_removed() {
     );
     assert!(script.read_file("/cib").unwrap().contains("id=\"y\""));
     // Done again, it goes on: what can be gone back to is how it was before all of it.
-    let stopped = script.read_file("/status").unwrap();
-    script.write_file(
-        "/status",
-        &stopped
-            .replace(r#"<node name="a"/>"#, "")
-            .replace("Started", "Stopped"),
-    );
+    has_stopped(&script);
     let (said, _) = hastor(&script, &again, "");
     assert!(said.contains("before/2.xml"), "{said}");
     let kept = script.read_file("/var/lib/hastor/before/2.xml").unwrap();
@@ -304,6 +299,44 @@ fn what_others_have_changed_since_is_undone_only_if_that_is_wanted() {
     assert!(!script.steps().iter().any(|step| step.contains("--replace")));
     let (said, _) = hastor(&script, &[&back[..], &["--force"]].concat(), "");
     assert!(said.contains("removed  primitive pdu"), "{said}");
+}
+
+/// Its replacement reaches the cluster, and then it is killed.
+#[test]
+fn a_change_that_is_killed_half_way_can_be_gone_on_with_or_taken_back() {
+    let killed = || {
+        let script = cluster("Stopped");
+        let whole = cluster("Stopped");
+        hastor(&whole, APPLY, "yes\n");
+        let applied = whole.read_file("/cib").unwrap();
+        let first = std::sync::atomic::AtomicBool::new(true);
+        let script = script.when_matching(
+            move |cmd| {
+                let ordering = std::sync::atomic::Ordering::Relaxed;
+                cmd.to_string() == REPLACE && first.swap(false, ordering)
+            },
+            Reply::killed_by(9).and(move |tree| tree.write("/cib", &applied)),
+        );
+        let (_, error) = hastor(&script, APPLY, "yes\n");
+        assert!(error.unwrap().contains("cibadmin"));
+        script
+    };
+    let (said, error) = hastor(&killed(), &["apply", "--rollback", "--yes"], "");
+    assert!(said.contains("Gone back.\n"), "{said} {error:?}");
+
+    // Killed once more, at the end of going back.
+    let script = killed();
+    script.write_file("/cib", EMPTY);
+    let (said, _) = hastor(&script, &["apply", "--rollback", "--yes"], "");
+    assert!(said.contains("Nothing is to be changed.\n"), "{said}");
+    assert_eq!(script.read_file("/var/lib/hastor/before/1.xml"), None);
+
+    // One that never reached the cluster is begun anew, in its place.
+    let script = cluster("Stopped").when(REPLACE, Reply::hangs());
+    hastor(&script, APPLY, "yes\n");
+    hastor(&script, APPLY, "yes\n");
+    assert!(script.read_file("/var/lib/hastor/before/1.xml").is_some());
+    assert_eq!(script.read_file("/var/lib/hastor/before/2.xml"), None);
 }
 
 #[test]
