@@ -135,7 +135,7 @@ impl Making<'_> {
                 .luns
                 .iter()
                 .find(|known| known.number == lun)
-                .and_then(|known| self.unit_named(&known.unit))
+                .and_then(|known| self.wanted.unit(&known.unit))
                 .map(|unit| self.store(unit));
             store.is_some_and(|store| found.store(lun) == Some(&store) && !rebuilt.contains(&store))
         };
@@ -231,10 +231,6 @@ impl Making<'_> {
             all &= same(setting)?;
         }
         Ok(all)
-    }
-
-    fn unit_named(&self, name: &str) -> Option<&Unit> {
-        self.wanted.units.iter().find(|unit| unit.name == *name)
     }
 
     fn unit(&self, plan: &mut Plan, unit: &Unit) -> Result<()> {
@@ -427,12 +423,7 @@ impl Making<'_> {
     /// Has the target LUNs, none of which can be written to?
     fn is_read_only(&self, target: &Target) -> bool {
         let mut luns = target.luns.iter();
-        luns.len() > 0 && luns.all(|lun| self.is_lun_read_only(lun))
-    }
-
-    fn is_lun_read_only(&self, lun: &Lun) -> bool {
-        let unit = self.unit_named(&lun.unit);
-        unit.is_some_and(|unit| unit.backing.is_read_only())
+        luns.len() > 0 && luns.all(|lun| self.wanted.is_read_only(lun))
     }
 
     fn initiator(
@@ -468,7 +459,7 @@ impl Making<'_> {
             let mut luns = target.luns.iter();
             let lun = luns.find(|lun| lun.number == mapped.lun);
             let is_read_only =
-                mapped.read_only || lun.is_some_and(|lun| self.is_lun_read_only(lun));
+                mapped.read_only || lun.is_some_and(|lun| self.wanted.is_read_only(lun));
             let value = if is_read_only { "1" } else { "0" };
             let origin = format!("initiator {}: LUN {}", initiator.name, mapped.number);
             plan.set(&at, "write_protect", value, &origin, Absent::Fail)?;
@@ -478,7 +469,8 @@ impl Making<'_> {
 
     fn lun(&self, plan: &mut Plan, dir: &str, lun: &Lun) -> Result<()> {
         let unit = self
-            .unit_named(&lun.unit)
+            .wanted
+            .unit(&lun.unit)
             .with_context(|| format!("LUN {}: there is no unit {}", lun.number, lun.unit))?;
         let store = self.store(unit);
         let at = format!("{dir}/lun/lun_{}", lun.number);

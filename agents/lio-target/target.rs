@@ -541,9 +541,10 @@ impl LioTarget {
         let expected = Expected::noted(node);
         let (own, named) = (Own::of(node), self.named(expected.as_ref()));
         let expected: Vec<Expected> = expected.into_iter().collect();
-        apart(node, "looking for what is there", &expected, |host| {
-            own.find(host, &named)
-        })
+        // Not all of the time: who looks first is not the one who has to say why it failed.
+        let limit = node.time_left() / 2;
+        let what = "looking for what is there";
+        apart(node, what, limit, &expected, |host| own.find(host, &named))
     }
 
     fn making<'a>(
@@ -791,22 +792,25 @@ fn take_away(node: &Node, found: &Found, serials: &[String]) -> Result<()> {
 
 /// Carries steps out.
 fn carry_out(node: &Node, what: &str, steps: &[Step], concerned: &[Expected]) -> Result<()> {
-    let warnings = apart(node, what, concerned, |host| steps::apply(host, steps))?;
+    let limit = node.time_left().saturating_sub(RESERVE);
+    let warnings = apart(node, what, limit, concerned, |host| {
+        steps::apply(host, steps)
+    })?;
     for warning in warnings {
         warn!("{warning}");
     }
     Ok(())
 }
 
-/// Does something in configfs in a process of its own: with a device that does not answer, the kernel waits in the middle of
+/// Does something in configfs in a process of its own, for at most `limit`: with a device that does not answer, the kernel waits in the middle of
 /// it. If that device never will, as a volume of a pool that ZFS has suspended, the time that is left would be lost.
 fn apart<T: Serialize + DeserializeOwned>(
     node: &Node,
     what: &str,
+    limit: Duration,
     concerned: &[Expected],
     work: impl FnOnce(&Host) -> Result<T>,
 ) -> Result<T> {
-    let limit = node.time_left().saturating_sub(RESERVE);
     let mut go_on = || {
         waiting(node, concerned)
             .iter()

@@ -497,15 +497,22 @@ fn a_volume_waits_for_its_disks_before_it_is_a_lun() {
 fn a_stop_does_not_wait_for_a_pool_that_is_suspended() {
     let script = machine();
     ok(&script, "start", FULL);
-    script.stuck("taking the target away");
     script.write_file("/sys/class/block/zd0/inflight", "       1        2\n");
+    script.stuck("taking the target away");
+    stop_gives_up(&script, "taking", 10.0..20.0);
+    // A LUN that is half removed cannot even be listed.
+    script.stuck("looking for what is there");
+    stop_gives_up(&script, "looking", 4.0..10.0);
+}
+
+fn stop_gives_up(script: &Script, doing: &str, patience: std::ops::Range<f64>) {
     let state = "/proc/spl/kstat/zfs/tank/state";
     for (word, why, seconds) in [
         // It may answer yet.
         (
             "ONLINE",
-            "LUN 1 (/dev/zvol/tank/a): 3 commands in flight: taking",
-            10.0..20.0,
+            "LUN 1 (/dev/zvol/tank/a): 3 commands in flight: ",
+            patience,
         ),
         (
             "SUSPENDED",
@@ -514,8 +521,9 @@ fn a_stop_does_not_wait_for_a_pool_that_is_suspended() {
         ),
     ] {
         script.write_file(state, &format!("{word}\n"));
-        let said = reason(&script, "stop", FULL, Exit::Generic);
+        let said = reason(script, "stop", FULL, Exit::Generic);
         assert!(said.starts_with(why), "{word}: {said}");
+        assert!(said.contains(&format!(": {doing}")), "{word}: {said}");
         let after = said.rsplit_once("not finished after ").unwrap().1;
         let after: f64 = after.split(' ').next().unwrap().parse().unwrap();
         assert!(seconds.contains(&after), "{word}: {said}");
@@ -751,11 +759,34 @@ fn what_is_given_no_longer_needs_a_restart() {
         said.contains("unit 1: emulate_tpu is given no longer"),
         "{said}"
     );
+    let plan = act::<LioTarget>(&script, "plan", PLAIN).stdout;
+    assert!(
+        plan.contains("a reload would fail: unit 1: emulate_tpu"),
+        "{plan}"
+    );
     ok(
         &script,
         "reload-agent",
         &with(PLAIN, &[("emulate_tpu", "0")]),
     );
+    // Units that are made anew have forgotten it.
+    let others = with(PLAIN, &[("luns", "1=/dev/zd32 2=/dev/zd0")]);
+    ok(&script, "reload-agent", &others);
+}
+
+#[test]
+fn a_serial_number_by_itself_goes_with_a_path() {
+    let script = machine();
+    let params = with(PLAIN, &[("scsi_sn", "abc")]);
+    let said = reason(&script, "start", &params, Exit::NotConfigured);
+    assert!(
+        said.contains("scsi_sn: \"abc\" given without path"),
+        "{said}"
+    );
+    // One that runs with it, as it could once, can be watched and stopped.
+    ok(&script, "start", PLAIN);
+    ok(&script, "monitor", &params);
+    ok(&script, "stop", &params);
 }
 
 #[test]
@@ -787,14 +818,17 @@ fn a_portal_that_is_busy_is_waited_for() {
         let host = script.host(std::time::Duration::from_secs(seconds));
         ocf::execute::<LioTarget>(&call, &host)
     };
-    let long = patience(30);
-    assert_eq!(long.exit, Exit::Generic, "{long:?}");
-    let why = long.reason.unwrap_or_default();
-    assert!(
-        why.contains("it has not answered a login for 18 s"),
-        "{why}"
-    );
-    assert_eq!(patience(20).exit, Exit::Success);
+    for (timeout, waited) in [(60, "18 s"), (30, "18 s")] {
+        let long = patience(timeout);
+        assert_eq!(long.exit, Exit::Generic, "{long:?}");
+        let why = long.reason.unwrap_or_default();
+        let expected = format!("it has not answered a login for {waited}");
+        assert!(why.contains(&expected), "{why}");
+    }
+    // Too little to know anything, or nothing at all.
+    for timeout in [20, 9] {
+        assert_eq!(patience(timeout).exit, Exit::Success, "{timeout} s");
+    }
 }
 
 #[test]

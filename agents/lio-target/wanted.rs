@@ -16,6 +16,19 @@ pub struct Wanted {
     pub targets: Vec<Target>,
 }
 
+impl Wanted {
+    /// A unit by its name.
+    pub fn unit(&self, name: &str) -> Option<&Unit> {
+        self.units.iter().find(|unit| unit.name == name)
+    }
+
+    /// Is a LUN that of a unit to which nobody may write?
+    pub fn is_read_only(&self, lun: &Lun) -> bool {
+        let unit = self.unit(&lun.unit);
+        unit.is_some_and(|unit| unit.backing.is_read_only())
+    }
+}
+
 /// A logical unit: a device, and who it is to initiators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {

@@ -49,7 +49,7 @@ pub fn check(wanted: &Wanted) -> Result<()> {
             target.iqn
         );
         check_target(target, &names)?;
-        check_writes(target, &wanted.units)?;
+        check_writes(target, wanted)?;
     }
     let used: BTreeSet<&str> = wanted
         .targets
@@ -122,16 +122,12 @@ fn check_target(target: &Target, units: &BTreeMap<&str, &str>) -> Result<()> {
 }
 
 /// LIO can refuse an unnamed initiator's writes to all LUNs of a target, or to none.
-fn check_writes(target: &Target, units: &[Unit]) -> Result<()> {
+fn check_writes(target: &Target, wanted: &Wanted) -> Result<()> {
     if target.access != Access::Anyone {
         return Ok(());
     }
-    let is_read_only = |name: &str| {
-        let unit = units.iter().find(|unit| unit.name == name);
-        unit.is_some_and(|unit| unit.backing.is_read_only())
-    };
     let luns = target.luns.iter();
-    let (closed, open): (Vec<_>, Vec<_>) = luns.partition(|lun| is_read_only(&lun.unit));
+    let (closed, open): (Vec<_>, Vec<_>) = luns.partition(|lun| wanted.is_read_only(lun));
     if let ([closed, ..], [open, ..]) = (&closed[..], &open[..]) {
         bail!(
             "target {}: LUN {} is read-only and LUN {} is not, which LIO cannot do where any initiator may use them; expected \
