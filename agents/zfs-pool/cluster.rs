@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use host::CmdError;
 use ocf::prelude::*;
 use probe::attributes;
 use quick_xml::Reader;
@@ -107,18 +108,21 @@ pub fn exchange_hostids(
     ours: u32,
     is_us: impl Fn(&str) -> bool,
 ) -> Result<Vec<(String, u32)>> {
-    let ask = || -> Result<Vec<(String, u32)>> {
+    let ask = || -> Result<Vec<(String, u32)>, CmdError> {
         let told = attributes::told(node, HOSTID, PATIENCE)?;
         Ok(told.into_iter().filter_map(told_hostid).collect())
     };
-    // As long as no node has told anything, the question is an error.
-    let told = ask().unwrap_or_default();
+    let told = match ask() {
+        // As long as no node has told anything, the question is an error.
+        Err(CmdError::Failed { .. }) => Vec::new(),
+        told => told?,
+    };
     if told.iter().any(|(name, id)| is_us(name) && *id == ours) {
         return Ok(told);
     }
     // Privately: the cluster is in the middle of a failover, and must not begin to decide anew.
     attributes::tell_privately(node, HOSTID, &format!("{ours:08x}"), PATIENCE)?;
-    ask()
+    Ok(ask()?)
 }
 
 fn told_hostid((host, value): (String, String)) -> Option<(String, u32)> {

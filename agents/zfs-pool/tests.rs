@@ -255,6 +255,14 @@ fn the_hostid_is_told_once_and_privately() {
     assert_eq!(hostids(&known).len(), 1);
 }
 
+/// Each of the cluster's tools has ten seconds.
+#[test]
+fn a_cluster_that_does_not_answer_is_asked_once() {
+    let script = machine().when_matching(|cmd| cmd.program() == "attrd_updater", Reply::hangs());
+    ok(&script, "start", TANK);
+    assert_eq!(commands(&script, "attrd_updater").len(), 1);
+}
+
 #[test]
 fn users_are_named_or_made_to_leave() {
     let busy = || {
