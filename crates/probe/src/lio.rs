@@ -181,10 +181,15 @@ pub fn is_configured(host: &Host, store: &Store) -> Result<Option<bool>> {
     Ok(text.map(|text| text.trim() == "1"))
 }
 
+/// What a backstore says of itself, as far as `read` finds it there.
+fn in_info<T>(host: &Host, store: &Store, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+    let text = host.read(&format!("{}/info", store.dir()))?;
+    Ok(text.as_deref().and_then(read))
+}
+
 /// The number of the block device that a backstore has open, `MAJOR:MINOR`.
 pub fn device(host: &Host, store: &Store) -> Result<Option<String>> {
-    let text = host.read(&format!("{}/info", store.dir()))?;
-    Ok(text.as_deref().and_then(device_in_info))
+    in_info(host, store, device_in_info)
 }
 
 /// Of iblock, `info` has `Major: 230 Minor: 16  CLAIMED: IBLOCK`.
@@ -198,17 +203,14 @@ fn device_in_info(text: &str) -> Option<String> {
 
 /// How many pages a RAM disk has.
 pub fn pages(host: &Host, store: &Store) -> Result<Option<u64>> {
-    let text = host.read(&format!("{}/info", store.dir()))?;
-    Ok(text.as_deref().and_then(pages_in_info))
+    in_info(host, store, pages_in_info)
 }
 
 /// Was a block device opened for reading only? None if the kernel does not say.
 pub fn is_read_only(host: &Host, store: &Store) -> Result<Option<bool>> {
-    let text = host.read(&format!("{}/info", store.dir()))?;
-    Ok(text
-        .as_deref()
-        .and_then(|text| word_in_info(text, "readonly:"))
-        .map(|word| word != "0"))
+    in_info(host, store, |text| {
+        Some(word_in_info(text, "readonly:")? != "0")
+    })
 }
 
 /// How a file was opened.
@@ -222,8 +224,7 @@ pub struct OpenedFile {
 
 /// How the file of a backstore was opened; None if the kernel does not say.
 pub fn file(host: &Host, store: &Store) -> Result<Option<OpenedFile>> {
-    let text = host.read(&format!("{}/info", store.dir()))?;
-    Ok(text.as_deref().and_then(file_in_info))
+    in_info(host, store, file_in_info)
 }
 
 /// `TCM FILEIO ID: 0        File: /tank/disk  Size: 1048576  Mode: O_DSYNC Async: 0`.
