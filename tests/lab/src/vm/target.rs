@@ -234,7 +234,7 @@ impl<'a> Stack<'a> {
     /// Takes it down, in its order: resources that only vanish from the configuration are stopped in any.
     fn end(self) -> Result<()> {
         let cluster = &self.lab.cluster;
-        cluster.output(CLIENT, &["iscsiadm", "-m", "node", "-T", IQN, "--logout"])?;
+        log_out()?;
         cluster.admin(&[
             "crm_resource",
             "--resource",
@@ -272,6 +272,12 @@ fn log_in(cluster: &Cluster, addresses: &[&str], paths: &[String]) -> Result<()>
     script += &format!("iscsiadm -m node -T {IQN} --login\n");
     cluster.output(CLIENT, &["sh", "-c", &script])?;
     wait_for_paths(CLIENT, paths)
+}
+
+/// The client logs out of the target.
+fn log_out() -> Result<()> {
+    let words = ["iscsiadm", "-m", "node", "-T", IQN, "--logout"];
+    exec::output(CLIENT, &words, b"").map(drop)
 }
 
 /// The longest time that passed between two acknowledged records and ended after `since`, in seconds.

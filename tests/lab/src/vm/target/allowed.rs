@@ -2,13 +2,16 @@
 //! longer allowed is out, though it came when anybody was. And somebody who connects and says nothing is no reason for a
 //! monitor to fail.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 
 use super::super::exec;
 use super::super::guests::Guests;
 use super::super::storage::{Disk, by_path};
-use super::{INITIATORS, IQN, act, listing, log_in, unchanged};
+use super::{INITIATORS, IQN, act, listing, log_in, log_out, unchanged};
 use crate::layout::CLIENT;
+use crate::threads;
 
 const ADDRESS: &str = "192.0.2.1";
 
@@ -45,21 +48,16 @@ pub fn run(lab: &Guests) -> Result<()> {
         is_closed(path).context("for anybody")?;
     }
     let open = luns(format!("1={one} 2={two}"));
-    act("n1", &[], "reload-agent", &[&iqn, &portal, &open])?.expect(0)?;
-    log_out()?;
-    log_in(&lab.cluster, &[ADDRESS], &seen)?;
-    write(&seen[0]).context("a LUN that was read-only before")?;
-
-    // The client is logged in, as anybody, and is known by name from now on.
-    let parameters = [&*iqn, &portal, &open, &only(here)];
-    act("n1", &[], "reload-agent", &parameters)?.expect(0)?;
-    log_out()?;
-    log_in(&lab.cluster, &[ADDRESS], &seen)?;
-    write(&seen[0]).context("an initiator that is allowed")?;
-    act("n1", &[], "reload-agent", &[&iqn, &portal, &open])?.expect(0)?;
-    log_out()?;
-    log_in(&lab.cluster, &[ADDRESS], &seen)?;
-    write(&seen[0]).context("anybody again")?;
+    // Whoever may, logs in again, and writes.
+    let again = |parameters: &[&str], who: &'static str| -> Result<()> {
+        act("n1", &[], "reload-agent", parameters)?.expect(0)?;
+        log_out()?;
+        log_in(&lab.cluster, &[ADDRESS], &seen)?;
+        write(&seen[0]).context(who)
+    };
+    again(&[&iqn, &portal, &open], "anybody, once it may be written")?;
+    again(&[&iqn, &portal, &open, &named], "one that is allowed")?;
+    again(&[&iqn, &portal, &open], "anybody again")?;
 
     // It is logged in, as anybody, and others are allowed.
     let parameters = [&*iqn, &portal, &open, &only(other)];
@@ -96,22 +94,16 @@ fn is_closed(path: &str) -> Result<()> {
     Ok(())
 }
 
-fn log_out() -> Result<()> {
-    let words = ["iscsiadm", "-m", "node", "-T", IQN, "--logout"];
-    exec::output(CLIENT, &words, b"").map(drop)
-}
-
 /// A deep monitor while a connection is open on which nothing is said: the kernel waits for it, and for nobody else.
 fn silence(parameters: &[&str]) -> Result<()> {
     let script = format!("exec 5<>/dev/tcp/{ADDRESS}/3260 && echo there && sleep 20");
-    let client = std::thread::spawn(move || exec::output(CLIENT, &["bash", "-c", &script], b""));
-    // For the kernel to have taken it.
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    let deep = ["env", "OCF_CHECK_LEVEL=10"];
-    act("n1", &deep, "monitor", parameters)?.expect(0)?;
-    let said = client
-        .join()
-        .map_err(|_| anyhow::anyhow!("the thread of the client has panicked"))??;
+    let deep = || {
+        // For the kernel to have taken it.
+        std::thread::sleep(Duration::from_secs(2));
+        let words = ["env", "OCF_CHECK_LEVEL=10"];
+        act("n1", &words, "monitor", parameters)?.expect(0)
+    };
+    let (_, said) = threads::both(deep, || exec::output(CLIENT, &["bash", "-c", &script], b""))?;
     ensure!(said.contains("there"), "it was not connected: {said}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::super::exec;
 use super::super::guests::Guests;
 use super::super::storage::{by_path, identity, wait_for_paths};
-use super::{INITIATORS, IQN, act, listing, log_in, make_pool, no_errors, unchanged};
+use super::{INITIATORS, IQN, act, listing, log_in, log_out, make_pool, no_errors, unchanged};
 use crate::cluster::RECOVER;
 use crate::layout::CLIENT;
 
@@ -56,8 +56,7 @@ pub fn run(lab: &Guests) -> Result<()> {
     let before_move = identity(CLIENT, &disk)?;
     changes(lab, &ours).context("changes while the client writes")?;
     secrets_are_kept()?;
-    let log_out = ["iscsiadm", "-m", "node", "-T", IQN, "--logout"];
-    exec::output(CLIENT, &log_out, b"")?;
+    log_out()?;
     act("n1", &[], "stop", &ours)?.expect(0)?;
     unchanged("n1", &before[0])?;
     exec::output("n1", &["zpool", "export", "tank"], b"")?;
@@ -72,7 +71,7 @@ pub fn run(lab: &Guests) -> Result<()> {
         found == before_move,
         "the disk is {found} on n2, and was {before_move} on n1"
     );
-    exec::output(CLIENT, &log_out, b"")?;
+    log_out()?;
     act("n2", &[], "stop", &ours)?.expect(0)?;
     unchanged("n2", &before[1])?;
     exec::output(
@@ -250,10 +249,6 @@ fn passed_through(lab: &Guests) -> Result<()> {
         said.contains("lab disk"),
         "it is not the disk itself: {said}"
     );
-    exec::output(
-        CLIENT,
-        &["iscsiadm", "-m", "node", "-T", IQN, "--logout"],
-        b"",
-    )?;
+    log_out()?;
     act("n1", &[], "stop", &parameters)?.expect(0).map(drop)
 }

@@ -83,8 +83,9 @@ fn run(lab: &Guests, suites: &[&str]) -> Result<()> {
         let again = ask(&words)?;
         more(format_args!("again:  {}", again.summary()));
         // Also what says that one has hung.
-        let is_old = |name: &String| different.iter().any(|suite| is_of(name, suite));
-        after.0.retain(|name, _| !is_old(name));
+        after
+            .0
+            .retain(|name, _| !different.contains(suite_of(name)));
         after.0.extend(again.0);
     }
     let differences = before.differences(&after);
@@ -96,9 +97,9 @@ fn run(lab: &Guests, suites: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Is a test of that suite? One that has hung is `SUITE, at TEST`.
-fn is_of(name: &str, suite: &str) -> bool {
-    name.split(['.', ',']).next() == Some(suite)
+/// The suite of a test. One that has hung is `SUITE, at TEST`.
+fn suite_of(name: &str) -> &str {
+    name.split(['.', ',']).next().unwrap_or(name)
 }
 
 /// What came of each test.
@@ -165,8 +166,7 @@ impl Results {
     fn differing_suites(&self, other: &Results) -> BTreeSet<String> {
         let names = self.0.keys().chain(other.0.keys());
         let different = names.filter(|name| self.0.get(*name) != other.0.get(*name));
-        let suites = different.filter_map(|name| name.split(['.', ',']).next());
-        suites.map(str::to_owned).collect()
+        different.map(|name| suite_of(name).to_owned()).collect()
     }
 
     /// Tests that came to something else, or are there on one side only.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use super::super::exec;
 use super::super::guests::Guests;
 use super::super::storage::{Disk, by_path, wait_for_paths};
-use super::{IQN, act, listing, no_errors, unchanged};
+use super::{IQN, act, listing, log_out, no_errors, unchanged};
 use crate::layout::CLIENT;
 
 /// Where the target listens.
@@ -69,10 +69,5 @@ iscsiadm -m node -T {IQN} -I iser --login && iscsiadm -m session"
         .expect(0)
         .context("a stop while the client is logged in")?;
     unchanged("n1", &before)?;
-    exec::output(
-        CLIENT,
-        &["iscsiadm", "-m", "node", "-T", IQN, "--logout"],
-        b"",
-    )
-    .map(drop)
+    log_out()
 }

@@ -395,6 +395,11 @@ done"#;
     stack.lab.settled()
 }
 
+/// What `hastor apply` says. Not bounded as other commands: under emulation each of Pacemaker's tools takes seconds.
+fn apply(words: &[&str]) -> Result<String> {
+    exec::output("n1", &[&["hastor", "apply", "--yes"], words].concat(), b"")
+}
+
 /// An address leaves the stack and comes back: it is stopped before it is removed, and its client goes on over the other one.
 fn address_removed(stack: &mut Appliance) -> Result<()> {
     const WITHOUT: &str = "/root/without.toml";
@@ -406,15 +411,13 @@ fn address_removed(stack: &mut Appliance) -> Result<()> {
     ensure!(without != text, "the values have no {block}");
     let write = format!("cat >{WITHOUT}");
     exec::output("n1", &["sh", "-c", &write], without.as_bytes())?;
-    let hastor =
-        |words: &[&str]| exec::output("n1", &[&["hastor", "apply", "--yes"], words].concat(), b"");
-    let said = hastor(&["zfs-iscsi", "--values", WITHOUT])?;
+    let said = apply(&["zfs-iscsi", "--values", WITHOUT])?;
     let [.., vip] = SECOND.resources();
     ensure!(said.contains(&format!("Stopping {vip} ...")), "{said}");
     let holders = stack.holders(gone)?;
     ensure!(holders.is_empty(), "{gone} is on {holders:?}");
     stack.written()?;
-    hastor(&["--rollback"])?;
+    apply(&["--rollback"])?;
     stack.wait_home()?;
     stack.wait_for_paths()?;
     stack.written()?;
@@ -426,15 +429,12 @@ fn address_removed(stack: &mut Appliance) -> Result<()> {
 fn applied_again(stack: &mut Appliance) -> Result<()> {
     let begin = now();
     let before = actions(stack)?;
-    // Not bounded as other commands: under emulation each of Pacemaker's tools takes seconds.
-    let hastor =
-        |words: &[&str]| exec::output("n1", &[&["hastor", "apply", "--yes"], words].concat(), b"");
     let values = ["zfs-iscsi", "--values", super::VALUES];
-    let said = hastor(&values)?;
+    let said = apply(&values)?;
     ensure!(said.contains("Nothing is to be changed."), "{said}");
-    let said = hastor(&[&values[..], &["--set", "cluster.stickiness=300"]].concat())?;
+    let said = apply(&[&values[..], &["--set", "cluster.stickiness=300"]].concat())?;
     ensure!(said.contains("200 -> 300"), "{said}");
-    let said = hastor(&["--rollback"])?;
+    let said = apply(&["--rollback"])?;
     ensure!(said.contains("300 -> 200"), "{said}");
     ensure!(
         before == actions(stack)?,
