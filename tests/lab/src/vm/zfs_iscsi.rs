@@ -389,11 +389,13 @@ fn apply(lab: &Guests, luns: usize) -> Result<()> {
         .context("hastor apply")
 }
 
-/// What a client has to notice of a path that is gone, and when it goes over to the other one.
+/// When a client notices that a path is gone and goes over to the other one, and how often it tries to connect, as the
+/// stack's README advises.
 const TIMEOUTS: &str = r#"cat >>/etc/iscsi/iscsid.conf <<END
 node.session.timeo.replacement_timeout = 5
 node.conn[0].timeo.noop_out_interval = 2
 node.conn[0].timeo.noop_out_timeout = 5
+node.conn[0].timeo.login_timeout = 5
 END
 "#;
 
