@@ -166,12 +166,12 @@ impl fmt::Display for Overview {
                 (_, None) => format!("fencing failed: {reason}"),
                 (_, Some(when)) => format!("fencing failed: {reason} ({when})"),
             };
-            // It may have come back by itself.
-            let back = status
+            // It may have come back by itself since, or have been shut down in order.
+            let is_clean = status
                 .nodes
                 .iter()
-                .any(|node| node.name == it.node && node.online);
-            let told = match back {
+                .any(|node| node.name == it.node && !node.unclean);
+            let told = match is_clean {
                 true => told,
                 false => told + "; what it had stays down until a fencing succeeds",
             };

@@ -1,5 +1,7 @@
 //! What `crm_mon --output-as=xml` says.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use serde::Serialize;
 
@@ -31,6 +33,8 @@ pub struct Node {
     pub name: String,
     /// Fully joined, clean and not about to leave.
     pub online: bool,
+    /// Its failure or absence is not dealt with yet: what it had stays down until it is fenced.
+    pub unclean: bool,
     /// In words: `online`, `standby`, `UNCLEAN`, `offline` and so on.
     pub state: String,
 }
@@ -54,8 +58,10 @@ pub struct Resource {
     pub managed: bool,
     /// The action that is being done.
     pub pending: Option<String>,
-    /// Where it is active.
+    /// Where it is active, as far as is known.
     pub nodes: Vec<String>,
+    /// Those of these nodes that are not there, with their state: nobody knows whether it still runs on them.
+    pub lost: BTreeMap<String, String>,
 }
 
 /// A failed action.
@@ -102,16 +108,17 @@ impl Status {
         let resources = all
             .iter()
             .filter(|it| it.name == "resource" && it.get("role").is_some());
+        let nodes: Vec<Node> = nodes
+            .flat_map(|nodes| nodes.children_named("node"))
+            .map(node)
+            .collect();
         Ok(Status {
+            resources: resources.map(|it| resource(it, &nodes)).collect(),
             dc: dc.get("name").map(str::to_owned),
             quorate: yes(dc, "with_quorum"),
             fencing_enabled: options
                 .is_some_and(|it| yes(it, "stonith-enabled") || yes(it, "fencing-enabled")),
-            nodes: nodes
-                .flat_map(|nodes| nodes.children_named("node"))
-                .map(node)
-                .collect(),
-            resources: resources.map(|it| resource(it)).collect(),
+            nodes,
             failures: failures.map(|it| failure(it)).collect(),
             fencings: fencings(&all),
         })
@@ -124,12 +131,13 @@ impl Status {
 }
 
 impl Resource {
-    /// The node where it is started, on that node only, without failure and without anything being done to it. An instance of
-    /// a promotable clone is, whether promoted or not.
+    /// The node where it is started, on that node only, which is there, without failure and without anything being done to it.
+    /// An instance of a promotable clone is, whether promoted or not.
     pub fn runs_on(&self) -> Option<&str> {
         let roles = ["Started", "Promoted", "Unpromoted", "Master", "Slave"];
         let runs = roles.contains(&self.role.as_str());
-        let well = runs && !self.failed && !self.blocked && self.pending.is_none();
+        let well =
+            runs && !self.failed && !self.blocked && self.pending.is_none() && self.lost.is_empty();
         match &self.nodes[..] {
             [node] if well => Some(node),
             _ => None,
@@ -140,7 +148,11 @@ impl Resource {
     pub fn told(&self) -> String {
         let mut words = vec![self.role.to_lowercase()];
         if !self.nodes.is_empty() {
-            words.push(format!("on {}", self.nodes.join(" and ")));
+            let nodes = self.nodes.iter().map(|node| match self.lost.get(node) {
+                Some(state) => format!("{node} ({state})"),
+                None => node.clone(),
+            });
+            words.push(format!("on {}", nodes.collect::<Vec<_>>().join(" and ")));
         }
         if let Some(pending) = &self.pending {
             words.push(format!("({}...)", pending.to_lowercase()));
@@ -192,6 +204,7 @@ fn node(node: &Element) -> Node {
     Node {
         name: node.word("name").to_owned(),
         online,
+        unclean: yes(node, "unclean"),
         state: match words.is_empty() {
             true => "online".to_owned(),
             false => words.join(", "),
@@ -199,8 +212,16 @@ fn node(node: &Element) -> Node {
     }
 }
 
-fn resource(resource: &Element) -> Resource {
+fn resource(resource: &Element, all: &[Node]) -> Resource {
     let text = |name: &str| resource.word(name).to_owned();
+    let nodes: Vec<String> = resource
+        .children_named("node")
+        .map(|node| node.word("name").to_owned())
+        .collect();
+    let absent = all
+        .iter()
+        .filter(|node| node.unclean || node.state.contains("offline"));
+    let lost = absent.filter(|node| nodes.contains(&node.name));
     Resource {
         id: text("id"),
         agent: text("resource_agent"),
@@ -210,10 +231,10 @@ fn resource(resource: &Element) -> Resource {
         blocked: yes(resource, "blocked"),
         managed: resource.get("managed") != Some("false"),
         pending: resource.get("pending").map(str::to_owned),
-        nodes: resource
-            .children_named("node")
-            .map(|node| node.word("name").to_owned())
+        lost: lost
+            .map(|node| (node.name.clone(), node.state.clone()))
             .collect(),
+        nodes,
     }
 }
 
@@ -314,6 +335,20 @@ mod tests {
                 ("x", "start", "Timed Out: error")
             ]
         );
+    }
+
+    #[test]
+    fn what_is_on_a_node_that_is_lost_does_not_run() {
+        let text = TEXT
+            .replace(
+                r#"name="n2" id="2" online="true" standby="true" pending="false" unclean="false""#,
+                r#"name="n2" id="2" online="false" standby="false" pending="false" unclean="true""#,
+            )
+            .replace(r#"cached="true""#, r#"cached="false""#);
+        let status = Status::parse(&text).unwrap();
+        let vip = &status.resources[0];
+        assert_eq!(vip.runs_on(), None);
+        assert_eq!(vip.told(), "started on n2 (UNCLEAN, offline)");
     }
 
     #[test]
