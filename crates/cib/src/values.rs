@@ -100,9 +100,12 @@ impl Declaration {
         let mut found = Vec::new();
         let checked = fields(&self.fields, "", "", values, &mut found)?;
         for (at, it) in found.iter().enumerate() {
-            let twin = found[..at]
-                .iter()
-                .find(|twin| twin.declared == it.declared && twin.text == it.text);
+            // An address can be one thing's only, whatever it is.
+            let is_address = |it: &Given| it.leaf.kind == Kind::Address;
+            let twin = found[..at].iter().find(|twin| {
+                let alike = twin.declared == it.declared || (is_address(twin) && is_address(it));
+                alike && twin.text == it.text
+            });
             if let (true, Some(twin)) = (it.leaf.unique, twin) {
                 bail!(
                     "value {}: {} is that of {} already; expected another one",
@@ -131,36 +134,43 @@ impl Declaration {
         let unknown = || anyhow!("value {name}: there is no such value");
         let mut shapes = &self.fields;
         let mut values = values;
-        let mut parts = name.split('.');
+        let mut rest = Some(name);
         loop {
-            let part = parts.next().with_context(unknown)?;
+            let (part, behind) = match rest.with_context(unknown)?.split_once('.') {
+                Some((part, behind)) => (part, Some(behind)),
+                None => (rest.with_context(unknown)?, None),
+            };
             let shape = shapes.iter().find(|(it, _)| it == part);
             let (_, shape) = shape.with_context(unknown)?;
             match shape {
                 Shape::Leaf(leaf) => {
-                    ensure!(parts.next().is_none(), unknown());
+                    ensure!(behind.is_none(), unknown());
                     values.insert(part.to_owned(), leaf.kind.read(text));
                     return Ok(());
                 }
                 Shape::Table(fields) => {
                     let slot = values.entry(part).or_insert_with(|| Map::new().into());
                     values = slot.as_object_mut().with_context(unknown)?;
-                    shapes = fields;
+                    (shapes, rest) = (fields, behind);
                 }
                 Shape::List(_, fields) => {
                     let entries = values.get_mut(part).and_then(Value::as_array_mut);
-                    let wanted = parts.next().with_context(unknown)?;
+                    let behind = behind.with_context(unknown)?;
                     let first = fields.first().map_or("", |(name, _)| name.as_str());
-                    let mut entries = entries.into_iter().flatten().enumerate();
-                    let entry = entries.find(|(number, entry)| {
-                        entry.get(first).and_then(Value::as_str) == Some(wanted)
-                            || *wanted == number.to_string()
+                    // Names can have dots, as those of nodes: the longest that fits is meant.
+                    let named = entries.into_iter().flatten().enumerate();
+                    let named = named.filter_map(|(number, entry)| {
+                        let own = entry.get(first).and_then(Value::as_str).unwrap_or_default();
+                        let fits = |name: &str| behind.strip_prefix(name)?.strip_prefix('.');
+                        let rest = fits(own).or_else(|| fits(&number.to_string()))?;
+                        Some((rest, entry.as_object_mut()?))
                     });
-                    let entry = entry.and_then(|(_, entry)| entry.as_object_mut());
-                    values = entry.with_context(|| {
+                    let entry = named.min_by_key(|(rest, _)| rest.len());
+                    let (behind, entry) = entry.with_context(|| {
+                        let wanted = behind.rsplit_once('.').map_or(behind, |(wanted, _)| wanted);
                         format!("value {name}: the values have no {wanted} in {part}")
                     })?;
-                    shapes = fields;
+                    (values, shapes, rest) = (entry, fields, Some(behind));
                 }
             }
         }
@@ -476,6 +486,18 @@ ip = "192.0.2.2"
                 format!("value {unknown}: there is no such value")
             );
         }
+    }
+
+    #[test]
+    fn names_with_dots_are_told_apart() {
+        let dotted = EXAMPLE.replace("\"b\"", "\"a.example.com\"");
+        let changed = [("heads.a.example.com.weight", "7"), ("heads.a.weight", "5")];
+        let text = check(&dotted, &changed).unwrap();
+        let (a, b) = text.split_once("a.example.com").unwrap();
+        assert!(
+            a.contains(r#""weight":5"#) && b.contains(r#""weight":7"#),
+            "{text}"
+        );
     }
 
     #[test]
