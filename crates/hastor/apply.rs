@@ -1,12 +1,16 @@
 //! Changing the cluster's configuration: shown, checked, asked for, done, and waited for.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use cib::{Change, Element, Resource, Status, changes, merge, retire, with_configuration};
+use cib::{
+    Change, Element, Resource, Status, changes, merge, retire, with_configuration, with_devices_of,
+};
 
 use crate::pacemaker::Pacemaker;
+use crate::parameters;
 use crate::saved::{Before, Saved};
 
 /// Properties that are no configuration: what Pacemaker has found, and when it was last asked to look again.
@@ -24,7 +28,7 @@ pub struct Apply<'a> {
     pub saved: &'a Saved<'a>,
     /// Nobody is asked.
     pub yes: bool,
-    /// What others have changed may be undone.
+    /// What others have changed may be undone; what they have made may be replaced.
     pub force: bool,
     pub wait: Duration,
     pub answers: &'a mut dyn BufRead,
@@ -35,16 +39,18 @@ impl Apply<'_> {
     /// Puts a stack in.
     pub fn stack(mut self, name: &str, stack: &Element) -> Result<()> {
         let live = self.pacemaker.cib()?;
-        let wanted = merge(&live, stack, name)?;
+        let adopt = self.force;
+        let wanted = merge(&live, stack, name, adopt)?;
         if self.agreed(&live, &wanted, true)? {
             let path = self.place(configuration(&live)?)?;
-            self.replace(&path, &live, &|live| merge(live, stack, name))?;
+            self.replace(&path, &live, &|live| merge(live, stack, name, adopt))?;
             writeln!(
                 self.out,
                 "Applied. To go back: hastor apply --rollback ({path})"
             )?;
         }
-        self.report(Some((name, &wanted)))
+        let ours = members(&wanted, name);
+        self.report(&wanted, |resource| ours.contains(&resource.id.as_str()))
     }
 
     /// Takes the last change back.
@@ -87,19 +93,31 @@ impl Apply<'_> {
             }
             Ok(wanted)
         };
+        let wanted = back(&live)?;
+        // Others' may have been stopped long ago.
+        let rested: Vec<String> = match self.pacemaker.cib_file {
+            Some(_) => Vec::new(),
+            None => {
+                let all = self.pacemaker.status()?.resources.into_iter();
+                let rested = all.filter(|it| it.nodes.is_empty());
+                rested.map(|it| it.id).collect()
+            }
+        };
         // An empty configuration, for one, is not valid: it has no fencing.
-        if self.agreed(&live, &back(&live)?, false)? {
+        if self.agreed(&live, &wanted, false)? {
             self.replace(&before.path, &live, &back)?;
             writeln!(self.out, "Gone back.")?;
         }
         self.saved.forget(&before.path)?;
-        self.report(None)
+        self.report(&wanted, |resource| !rested.contains(&resource.id))
     }
 
     /// Where the configuration is kept that is there before a change. If an earlier one has not got to its end, and nobody has
     /// changed anything since, this one goes on from there.
     fn place(&self, live: &Element) -> Result<String> {
-        let unfinished = self.saved.newest()?.filter(|it| !it.is_done);
+        // One that cannot be read is none to go on from.
+        let newest = self.saved.newest().ok().flatten();
+        let unfinished = newest.filter(|it| !it.is_done);
         let same = |it: &Before| changed_since(it, live).is_some_and(|others| others.is_empty());
         match unfinished.filter(same) {
             Some(before) => Ok(before.path),
@@ -139,6 +157,26 @@ impl Apply<'_> {
                 "It was so before, but crm_verify says of it:\n{said}\n"
             )?;
         }
+        let answers = parameters::ask(self.pacemaker.host, before, wanted)?;
+        for agent in &answers.absent {
+            writeln!(
+                self.out,
+                "{agent} is not installed on this node: its parameters are not checked.\n"
+            )?;
+        }
+        if !answers.refusals.is_empty() {
+            let said = answers.refusals.join("\n");
+            ensure!(!valid, "agents do not accept their parameters:\n{said}");
+            writeln!(self.out, "Agents do not accept their parameters:\n{said}\n")?;
+        }
+        let (_, devices) = with_devices_of(before, wanted);
+        if !devices.is_empty() {
+            writeln!(
+                self.out,
+                "{} will be removed last. A node that was fenced by it and stays in the cluster needs another device.\n",
+                devices.join(", ")
+            )?;
+        }
         let (retiring, ids) = retire(before, wanted);
         if !ids.is_empty() {
             let foreseen = self
@@ -171,8 +209,9 @@ impl Apply<'_> {
         Ok(true)
     }
 
-    /// Replaces the configuration, which is kept at `path`, by what `wanted` makes of it; what it has no longer is stopped before,
-    /// in order. That takes time: if others change something meanwhile, nothing is removed.
+    /// Replaces the configuration, which is kept at `path`, by what `wanted` makes of it. What it has no longer is stopped before,
+    /// in order; fencing devices are removed when all else is done. That takes time: if others change something meanwhile,
+    /// nothing is removed.
     fn replace(
         &mut self,
         path: &str,
@@ -181,8 +220,9 @@ impl Apply<'_> {
     ) -> Result<()> {
         let mut made = wanted(live)?;
         let mut before = configuration(live)?.clone();
+        let is_cluster = self.pacemaker.cib_file.is_none();
         let (retiring, ids) = retire(&before, &made);
-        if !ids.is_empty() && self.pacemaker.cib_file.is_none() {
+        if is_cluster && !ids.is_empty() {
             writeln!(self.out, "Stopping {} ...", ids.join(", "))?;
             self.out.flush()?;
             self.step(path, &before, &retiring)?;
@@ -190,9 +230,7 @@ impl Apply<'_> {
             let status = self.pacemaker.status()?;
             let active = |it: &&Resource| ids.contains(&it.id) && !it.nodes.is_empty();
             let active = status.resources.iter().filter(active);
-            let active: Vec<String> = active
-                .map(|it| format!("{} is {}", it.id, it.told()))
-                .collect();
+            let active: Vec<String> = active.map(how).collect();
             ensure!(
                 pending.is_empty() && active.is_empty(),
                 "what is to be removed is told to stop, but nothing is removed yet, because it has not stopped within {} s{}; \
@@ -200,19 +238,45 @@ impl Apply<'_> {
                 self.wait.as_secs(),
                 named(&active)
             );
-            let live = self.pacemaker.cib()?;
-            let others = changes_of_others(&retiring, configuration(&live)?);
-            ensure!(
-                others.is_empty(),
-                "what is to be removed has stopped, but nothing is removed yet, because somebody else has changed the \
-                 configuration in the meantime ({}); expected it as it was: do this again",
-                others.join("; ")
-            );
-            made = wanted(&live)?;
+            made = wanted(&self.undisturbed(&retiring, "what is to be removed has stopped")?)?;
             before = retiring;
+        }
+        let (kept, devices) = with_devices_of(&before, &made);
+        if is_cluster && !devices.is_empty() && kept != before {
+            self.step(path, &before, &kept)?;
+            writeln!(
+                self.out,
+                "Waiting for the cluster before {} is removed ...",
+                devices.join(", ")
+            )?;
+            self.out.flush()?;
+            let pending = self.pacemaker.pending(self.wait)?;
+            ensure!(
+                pending.is_empty(),
+                "{} is not removed yet, because the cluster has not settled within {} s, and may need it; pending: {}; do this \
+                 again once it has",
+                devices.join(", "),
+                self.wait.as_secs(),
+                pending.join("; ")
+            );
+            made = wanted(&self.undisturbed(&kept, "all else is done")?)?;
+            before = kept;
         }
         self.step(path, &before, &made)?;
         self.saved.done(path)
+    }
+
+    /// The CIB, if its configuration is still `ours`.
+    fn undisturbed(&self, ours: &Element, done: &str) -> Result<Element> {
+        let live = self.pacemaker.cib()?;
+        let others = changes_of_others(ours, configuration(&live)?);
+        ensure!(
+            others.is_empty(),
+            "{done}, but nothing is removed yet, because somebody else has changed the configuration in the meantime ({}); \
+             expected it as it was: do this again",
+            others.join("; ")
+        );
+        Ok(live)
     }
 
     /// One replacement. What there can be afterwards is kept before, whatever becomes of this program.
@@ -221,8 +285,8 @@ impl Apply<'_> {
         self.pacemaker.replace(to)
     }
 
-    /// Waits, and says how it went; resources that do not run are an error: those of the stack, or all.
-    fn report(&mut self, stack: Option<(&str, &Element)>) -> Result<()> {
+    /// Waits, and says how it went; that one does not run which `has_to`, and can, is an error.
+    fn report(&mut self, wanted: &Element, has_to: impl Fn(&Resource) -> bool) -> Result<()> {
         if let Some(file) = &self.pacemaker.cib_file {
             writeln!(
                 self.out,
@@ -233,7 +297,11 @@ impl Apply<'_> {
         writeln!(self.out, "Waiting for the cluster ...")?;
         let pending = self.pacemaker.pending(self.wait)?;
         let status = self.pacemaker.status()?;
-        let astray = astray(&status, stack);
+        let resting = resting(&status, wanted);
+        let fallen = status.resources.iter().filter(|it| it.runs_on().is_none());
+        let (rest, astray): (Vec<&Resource>, Vec<&Resource>) = fallen
+            .partition(|it| !has_to(it) || (resting.contains(&it.id) && !it.failed && !it.blocked));
+        let astray: Vec<String> = astray.iter().map(|it| how(it)).collect();
         for failure in &status.failures {
             let (action, node, reason) = (&failure.action, &failure.node, &failure.reason);
             writeln!(
@@ -259,7 +327,10 @@ impl Apply<'_> {
             writeln!(self.out, "The cluster has no resources.")?;
             return Ok(());
         }
-        writeln!(self.out, "All is as it should be:")?;
+        match rest.is_empty() {
+            true => writeln!(self.out, "All is as it should be:")?,
+            false => writeln!(self.out, "All runs that has to:")?,
+        }
         for resource in &status.resources {
             writeln!(self.out, "  {} {}", resource.id, resource.told())?;
         }
@@ -296,28 +367,66 @@ fn lines(list: &[Change]) -> String {
     list.iter().map(|change| format!("  {change}\n")).collect()
 }
 
-/// Resources that do not run, and what they do instead.
-fn astray(status: &Status, stack: Option<(&str, &Element)>) -> Vec<String> {
-    let ours = stack.map(|(name, configuration)| {
-        let all = configuration.all();
-        let tags = all
-            .into_iter()
-            .filter(|it| it.name == "tag" && it.id() == name);
-        tags.flat_map(|tag| &tag.children)
-            .map(Element::id)
-            .collect::<Vec<_>>()
-    });
-    let resources = status.resources.iter();
-    resources
-        .filter(|it| {
-            ours.as_ref()
-                .is_none_or(|ours| ours.contains(&it.id.as_str()))
-        })
-        // One may be stopped on purpose.
-        .filter(|it| it.target_role.as_deref() != Some("Stopped"))
-        .filter(|it| it.runs_on().is_none())
-        .map(|it| format!("{} is {}", it.id, it.told()))
+/// The resources of a stack.
+fn members<'a>(configuration: &'a Element, name: &str) -> Vec<&'a str> {
+    let tags = configuration.children_named("tags");
+    let tags = tags.flat_map(|it| &it.children);
+    tags.filter(|it| it.id() == name)
+        .flat_map(|tag| &tag.children)
+        .map(Element::id)
         .collect()
+}
+
+/// Resources that do not run because somebody wants it so: they are told to stop or taken out of management, or bound to one
+/// that is; and fencing devices, while a node is not there to run them.
+fn resting(status: &Status, configuration: &Element) -> BTreeSet<String> {
+    let all = status.resources.iter();
+    let told = all.filter(|it| it.target_role.as_deref() == Some("Stopped") || !it.managed);
+    let mut resting: BTreeSet<String> = told.map(|it| it.id.clone()).collect();
+    // What is bound to one of them may have others bound to itself.
+    loop {
+        let before = resting.len();
+        for constraint in configuration.all() {
+            let (of, to) = match constraint.name.as_str() {
+                "rsc_colocation" => ("rsc", "with-rsc"),
+                "rsc_order" => ("then", "first"),
+                _ => continue,
+            };
+            let always = ["", "INFINITY", "+INFINITY"].contains(&constraint.word("score"))
+                && ["", "Mandatory"].contains(&constraint.word("kind"));
+            if always && resting.contains(constraint.word(to)) {
+                resting.insert(constraint.word(of).to_owned());
+            }
+        }
+        for group in configuration.all() {
+            if group.name != "group" {
+                continue;
+            }
+            // Each member is bound to those before it.
+            let mut rests = resting.contains(group.id());
+            for member in group.children_named("primitive") {
+                rests |= resting.contains(member.id());
+                if rests {
+                    resting.insert(member.id().to_owned());
+                }
+            }
+        }
+        if resting.len() == before {
+            break;
+        }
+    }
+    let all_there = status.nodes.iter().all(|node| node.state == "online");
+    let devices = status.resources.iter().filter(|it| {
+        let stopped = it.nodes.is_empty() && !it.failed && !it.blocked && it.pending.is_none();
+        it.agent.starts_with("stonith:") && stopped && !all_there
+    });
+    resting.extend(devices.map(|it| it.id.clone()));
+    resting
+}
+
+/// What a resource does.
+fn how(resource: &Resource) -> String {
+    format!("{} is {}", resource.id, resource.told())
 }
 
 fn named(resources: &[String]) -> String {

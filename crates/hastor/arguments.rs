@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Highly available storage on Pacemaker
@@ -81,20 +82,31 @@ pub struct Change {
     /// Instead of a stack: the configuration that was there before the last change by hastor on this node
     #[arg(long, conflicts_with_all = ["stack", "values", "set"], required_unless_present = "stack")]
     pub rollback: bool,
-    /// With --rollback: undo also what others have changed since
-    #[arg(long, requires = "rollback")]
+    /// Replace resources that have the names of the stack's and are none of it; with --rollback, undo also what others
+    /// have changed since
+    #[arg(long)]
     pub force: bool,
 }
 
 impl Arguments {
-    /// Where configurations are kept. Those of a file are no business of the cluster.
-    pub fn state_dir(&self) -> String {
-        let usual = match &self.cib_file {
-            Some(file) => format!("{file}.hastor"),
-            None => "/var/lib/hastor".to_owned(),
-        };
-        self.state_dir.clone().unwrap_or(usual)
+    /// The CIB's file, wherever Pacemaker's tools are run.
+    pub fn cib_file(&self) -> Result<Option<String>> {
+        self.cib_file.as_deref().map(absolute).transpose()
     }
+
+    /// Where configurations are kept. Those of a file are no business of the cluster.
+    pub fn state_dir(&self) -> Result<String> {
+        match (&self.state_dir, &self.cib_file) {
+            (Some(dir), _) => absolute(dir),
+            (None, Some(file)) => Ok(absolute(file)? + ".hastor"),
+            (None, None) => Ok("/var/lib/hastor".to_owned()),
+        }
+    }
+}
+
+fn absolute(path: &str) -> Result<String> {
+    let absolute = std::path::absolute(path).with_context(|| path.to_owned())?;
+    Ok(absolute.to_string_lossy().into_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,7 +116,7 @@ pub enum Form {
     Pcs,
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+fn assignment(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),

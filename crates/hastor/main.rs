@@ -8,6 +8,7 @@ mod arguments;
 mod manual;
 mod overview;
 mod pacemaker;
+mod parameters;
 mod saved;
 mod sources;
 mod verbs;
@@ -24,8 +25,8 @@ use host::{Deadline, Host};
 
 use arguments::Arguments;
 
-/// An administrator may take his time to answer. Each command that is run has a limit of its own.
-const A_DAY: Duration = Duration::from_secs(24 * 3600);
+/// An administrator may take his time to answer, and watch as long as he likes. Each command that is run has a limit of its own.
+const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 #[expect(clippy::disallowed_methods, reason = "the clock is first read here")]
 fn main() -> ExitCode {
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let host = Host::linux(Deadline::after(std::time::Instant::now(), A_DAY));
+    let host = Host::linux(Deadline::after(std::time::Instant::now(), YEARS));
     let (mut answers, mut out) = (io::stdin().lock(), io::stdout().lock());
     match verbs::carry_out(&arguments, &host, &mut answers, &mut out) {
         Ok(()) => ExitCode::SUCCESS,

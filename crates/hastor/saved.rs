@@ -26,12 +26,11 @@ pub struct Saved<'a> {
 }
 
 impl Saved<'_> {
-    pub fn new<'a>(host: &'a Host, state_dir: &str) -> Result<Saved<'a>> {
-        let dir = std::path::absolute(state_dir).with_context(|| state_dir.to_owned())?;
-        Ok(Saved {
+    pub fn new<'a>(host: &'a Host, state_dir: &str) -> Saved<'a> {
+        Saved {
             host,
-            dir: format!("{}/before", dir.to_string_lossy()),
-        })
+            dir: format!("{state_dir}/before"),
+        }
     }
 
     /// Keeps one, readable for its owner only; where.
@@ -39,7 +38,7 @@ impl Saved<'_> {
         let numbers = self.numbers()?;
         let next = numbers.last().map_or(1, |last| last + 1);
         let path = self.path(next);
-        self.host.save(&path, &configuration.to_string())?;
+        self.host.save_durably(&path, &configuration.to_string())?;
         let old = (numbers.len() + 1).saturating_sub(KEPT);
         for number in numbers.iter().take(old) {
             self.forget(&self.path(*number))?;
@@ -49,8 +48,10 @@ impl Saved<'_> {
 
     /// Keeps what the one at `path` has become so far, and what is made of it next.
     pub fn between(&self, path: &str, from: &Element, to: &Element) -> Result<()> {
-        self.host.save(&meanwhile(path), &from.to_string())?;
-        self.host.save(&after(path), &to.to_string())
+        // This node may be fenced next, because something could not be stopped.
+        self.host
+            .save_durably(&meanwhile(path), &from.to_string())?;
+        self.host.save_durably(&after(path), &to.to_string())
     }
 
     /// The change of the one at `path` is at its end.

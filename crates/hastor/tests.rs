@@ -19,6 +19,7 @@ const DECIDED: &str = r#"<r><actions><rsc_action action="start" resource="x" nod
 
 const QUERY: &str = "cibadmin --query";
 const REPLACE: &str = "cibadmin --replace --scope=configuration --xml-pipe";
+const AGENT: &str = "/usr/lib/ocf/resource.d/hastor/lio-target";
 const WAIT: &str = "crm_resource --wait --timeout=10s";
 
 fn cluster(role: &str) -> Script {
@@ -65,6 +66,7 @@ fn cluster(role: &str) -> Script {
             }),
         )
         .when("crm_verify --verbose --xml-pipe", Reply::ok(""))
+        .when_matching(|cmd| cmd.program() == AGENT, Reply::ok(""))
         .when(
             "crm_simulate --run --xml-pipe --output-as=xml",
             Reply::ok(DECIDED),
@@ -186,6 +188,107 @@ fn what_pacemaker_refuses_is_not_done_and_nothing_is_kept() {
     );
     assert!(!script.steps().iter().any(|step| step.contains("--replace")));
     assert_eq!(script.read_file("/var/lib/hastor/before/1.xml"), None);
+}
+
+#[test]
+fn what_an_agent_refuses_is_not_done() {
+    let refusal = "ERROR: no\nocf-exit-reason:parameter iqn: no\n";
+    let script = cluster("Started").when_matching(
+        |cmd| {
+            let told: Vec<_> = cmd.variables().collect();
+            let expected = ("OCF_RESKEY_iqn", "iqn.2026-01.com.example:x");
+            cmd.program() == AGENT && told.contains(&expected)
+        },
+        Reply::fails(6, refusal),
+    );
+    let (_, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(
+        error.as_deref(),
+        Some("agents do not accept their parameters:\nx: parameter iqn: no")
+    );
+    assert!(!script.steps().iter().any(|step| step.contains("--replace")));
+
+    // It is asked only about what is changed, and where it is installed.
+    let script = cluster("Started");
+    hastor(&script, APPLY, "yes\n");
+    script.clear_steps();
+    hastor(&script, APPLY, "yes\n");
+    assert!(!script.steps().iter().any(|step| step.contains(AGENT)));
+    let script = cluster("Started").when_matching(|cmd| cmd.program() == AGENT, Reply::missing());
+    let (said, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(error, None);
+    assert!(said.contains("is not installed on this node"), "{said}");
+}
+
+#[test]
+fn what_is_somebody_elses_is_replaced_only_if_that_is_wanted() {
+    let script = cluster("Started");
+    let theirs =
+        r#"<resources><primitive id="x" class="ocf" provider="other" type="t"/></resources>"#;
+    script.write_file("/cib", &EMPTY.replace("<resources/>", theirs));
+    let (_, error) = hastor(&script, APPLY, "yes\n");
+    assert!(error.unwrap().contains("none of the stack s"));
+    let (said, error) = hastor(&script, &[APPLY, &["--force"]].concat(), "yes\n");
+    assert_eq!(error, None);
+    assert!(said.contains("changed  primitive x"), "{said}");
+}
+
+#[test]
+fn what_cannot_run_is_not_held_against_the_cluster() {
+    let script = cluster("Stopped");
+    let status = script.read_file("/status").unwrap();
+    let told = status.replace(
+        "role=\"Stopped\"",
+        "role=\"Stopped\" target_role=\"Stopped\"",
+    );
+    script.write_file("/status", &told);
+    let (said, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(error, None);
+    assert!(
+        said.ends_with("All runs that has to:\n  x stopped (told to stop)\n"),
+        "{said}"
+    );
+    // Nor is what did not run before a rollback.
+    script.write_file("/status", &status);
+    let (said, error) = hastor(&script, &["apply", "--rollback", "--yes"], "");
+    assert_eq!(error, None, "{said}");
+}
+
+/// Devices may be needed to stop what is on their node.
+#[test]
+fn a_fencing_device_is_removed_last() {
+    let script = cluster("Stopped");
+    let with = |id: &str| {
+        let device =
+            format!("<primitive id=\"{id}\" class=\"stonith\" type=\"fence_x\"/></resources>");
+        let member = format!("<obj_ref id=\"{id}\"/></tag>");
+        let template = TEMPLATE
+            .replace("</resources>", &device)
+            .replace("</tag>", &member);
+        script.write_file("/s/template.xml", &template);
+    };
+    with("fence-b");
+    hastor(&script, APPLY, "yes\n");
+    with("fence-c");
+    script.clear_steps();
+    let (said, _) = hastor(&script, APPLY, "yes\n");
+    assert!(said.contains("fence-b will be removed last"), "{said}");
+    let steps = script.steps();
+    let changing = steps
+        .iter()
+        .filter(|it| it.contains("--replace") || it.contains("--wait"));
+    assert_eq!(changing.collect::<Vec<_>>(), [REPLACE, WAIT, REPLACE, WAIT]);
+    let cib = script.read_file("/cib").unwrap();
+    assert!(cib.contains("fence-c") && !cib.contains("fence-b"), "{cib}");
+}
+
+#[test]
+fn a_kept_configuration_that_is_damaged_hinders_nothing_new() {
+    let script = cluster("Started");
+    script.write_file("/var/lib/hastor/before/7.xml", "");
+    let (said, error) = hastor(&script, APPLY, "yes\n");
+    assert_eq!(error, None);
+    assert!(said.contains("before/8.xml"), "{said}");
 }
 
 #[test]
@@ -343,13 +446,23 @@ fn a_change_that_is_killed_half_way_can_be_gone_on_with_or_taken_back() {
 fn what_a_file_was_before_is_no_business_of_the_cluster() {
     let parse = |words: &[&str]| {
         let words = [&["hastor"], words, &["status"]].concat();
-        Arguments::try_parse_from(words).unwrap().state_dir()
+        let arguments = Arguments::try_parse_from(words).unwrap();
+        (
+            arguments.cib_file().unwrap(),
+            arguments.state_dir().unwrap(),
+        )
     };
-    assert_eq!(parse(&[]), "/var/lib/hastor");
-    assert_eq!(parse(&["--cib-file", "/tmp/x.xml"]), "/tmp/x.xml.hastor");
+    let here = std::env::current_dir().unwrap().display().to_string();
+    assert_eq!(parse(&[]), (None, "/var/lib/hastor".to_owned()));
+    // Wherever Pacemaker's tools are run.
+    let file = format!("{here}/x.xml");
     assert_eq!(
-        parse(&["--cib-file", "/tmp/x.xml", "--state-dir", "s"]),
-        "s"
+        parse(&["--cib-file", "x.xml"]),
+        (Some(file.clone()), format!("{file}.hastor"))
+    );
+    assert_eq!(
+        parse(&["--cib-file", "x.xml", "--state-dir", "s"]),
+        (Some(file), format!("{here}/s"))
     );
 }
 

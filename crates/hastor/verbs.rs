@@ -27,7 +27,7 @@ pub fn carry_out(
 ) -> Result<()> {
     let pacemaker = Pacemaker {
         host,
-        cib_file: asked.cib_file.clone(),
+        cib_file: asked.cib_file()?,
     };
     match &asked.verb {
         Verb::Values { stack: None } => {
@@ -50,7 +50,7 @@ pub fn carry_out(
         Verb::Apply { change, yes, wait } => {
             let apply = Apply {
                 pacemaker: &pacemaker,
-                saved: &Saved::new(host, &asked.state_dir())?,
+                saved: &Saved::new(host, &asked.state_dir()?),
                 yes: *yes,
                 force: change.force,
                 wait: Duration::from_secs((*wait).into()),
@@ -66,25 +66,28 @@ pub fn carry_out(
             }
         }
         Verb::Man { verb } => out.write_all(&manual::page(verb.as_deref())?)?,
-        Verb::Status { watch, json } => loop {
-            // First that whose tool says in words why the cluster cannot be asked.
-            let cib = pacemaker.cib()?;
-            let overview = Overview::new(pacemaker.status()?, &cib, host)?;
-            if *json {
-                let text = serde_json::to_string_pretty(&overview).context("JSON")?;
-                writeln!(out, "{text}")?;
-            } else if *watch {
-                // Cursor home, and what is below it erased: ECMA-48.
-                write!(out, "\x1b[H\x1b[J{overview}")?;
-            } else {
-                write!(out, "{overview}")?;
-            }
+        Verb::Status { watch: true, .. } => loop {
+            // While the local node is restarted, say, there is nothing to be seen.
+            let screen = match look(&pacemaker) {
+                Ok(overview) => overview.to_string(),
+                Err(error) => format!("{error:#}\n"),
+            };
+            // Cursor home, and what is below it erased: ECMA-48.
+            write!(out, "\x1b[H\x1b[J{screen}")?;
             out.flush()?;
-            if !*watch {
-                break;
-            }
             host.sleep(PACE);
         },
+        Verb::Status { json: true, .. } => {
+            let text = serde_json::to_string_pretty(&look(&pacemaker)?).context("JSON")?;
+            writeln!(out, "{text}")?;
+        }
+        Verb::Status { .. } => write!(out, "{}", look(&pacemaker)?)?,
     }
     Ok(())
+}
+
+fn look(pacemaker: &Pacemaker) -> Result<Overview> {
+    // First that whose tool says in words why the cluster cannot be asked.
+    let cib = pacemaker.cib()?;
+    Overview::new(pacemaker.status()?, &cib, pacemaker.host)
 }

@@ -1,32 +1,38 @@
 //! A stack put into the configuration of a cluster, and what that changes.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::Element;
 
-/// The attributes by which constraints name resources, in themselves and in their resource sets.
-const REFERENCES: [&str; 5] = ["rsc", "with-rsc", "first", "then", "id"];
+/// The attributes by which constraints name resources.
+const REFERENCES: [&str; 4] = ["rsc", "with-rsc", "first", "then"];
 
 /// Meta attributes by which an administrator takes a resource out of service for a while: a stack does not end that.
 const IN_SERVICE: [&str; 3] = ["target-role", "is-managed", "maintenance"];
 
+/// What a resource is, as elements.
+const KINDS: [&str; 5] = ["primitive", "group", "clone", "master", "bundle"];
+
 /// Elements that have their place among others, and are compared as a whole.
-const SECTIONS: [&str; 6] = [
+const SECTIONS: [&str; 7] = [
     "nodes",
     "resources",
     "constraints",
     "tags",
     "fencing-topology",
     "alerts",
+    "acls",
 ];
 
 /// The `<configuration>` of a cluster whose CIB is `live`, once the stack of this name is as in the CIB `stack`.
 ///
-/// Resources of the stack are those that its tag lists; its constraints have ids that begin with its name and a hyphen.
+/// Resources of the stack are those that its tag lists; its constraints have ids that begin with its name and a hyphen, and
+/// name no resources but its own: those of a stack with a longer name are not its business.
 /// They are replaced, added, or removed if the stack has them no longer; but a resource that an administrator has stopped,
 /// or taken out of management, stays so. So are constraints that name a resource which is removed. Cluster properties
 /// are set one by one. All else stays as it is, and so do the nodes, which number themselves; a cluster that has none
@@ -35,8 +41,9 @@ const SECTIONS: [&str; 6] = [
 ///
 /// # Errors
 /// A node of the stack that the cluster does not have; a cluster in which resources run only where they are told to
-/// (symmetric-cluster=false); no `<configuration>`.
-pub fn merge(live: &Element, stack: &Element, name: &str) -> Result<Element> {
+/// (symmetric-cluster=false); no `<configuration>`. Unless they may be taken over (`adopt`): resources with ids of the
+/// stack's that are none of it.
+pub fn merge(live: &Element, stack: &Element, name: &str, adopt: bool) -> Result<Element> {
     let stack = configuration(stack)?;
     let mut merged = configuration(live)?.clone();
     nodes(&mut merged, stack)?;
@@ -49,21 +56,55 @@ pub fn merge(live: &Element, stack: &Element, name: &str) -> Result<Element> {
     );
     let wanted = &kept_away(stack, &merged, name);
 
-    let ours = members(wanted, name);
-    let gone: BTreeSet<String> = &members(&merged, name) - &ours;
+    let (before, ours) = (members(&merged, name), members(wanted, name));
+    if !adopt {
+        nothing_taken_over(&merged, &ours, &before, name)?;
+    }
+    let gone = &before - &ours;
+    let known = &before | &ours;
     replace(&mut merged, wanted, "resources", |old| {
         gone.contains(old.id())
     });
     let prefix = format!("{name}-");
     replace(&mut merged, wanted, "constraints", |old| {
-        let named = old.all().into_iter().skip(1).chain([old]);
-        old.id().starts_with(&prefix)
-            || named
-                .flat_map(|it| &it.attributes)
-                .any(|(key, value)| REFERENCES.contains(&key.as_str()) && gone.contains(value))
+        let named = named_by(old);
+        let is_own = old.id().starts_with(&prefix) && named.iter().all(|it| known.contains(*it));
+        is_own || named.iter().any(|it| gone.contains(*it))
     });
     replace(&mut merged, wanted, "tags", |old| old.id() == name);
     Ok(merged)
+}
+
+/// The resources that a constraint names.
+fn named_by(constraint: &Element) -> Vec<&str> {
+    let sets = constraint.all().into_iter().skip(1);
+    let sets = sets.filter(|it| it.name == "resource_ref");
+    let sets = sets.map(Element::id);
+    let references = constraint.attributes.iter();
+    let references = references.filter(|(key, _)| REFERENCES.contains(&key.as_str()));
+    references
+        .map(|(_, value)| value.as_str())
+        .chain(sets)
+        .collect()
+}
+
+/// Refuses to replace resources that the cluster has and that are none of the stack's (which had those in `before`).
+fn nothing_taken_over(
+    merged: &Element,
+    ours: &BTreeSet<String>,
+    before: &BTreeSet<String>,
+    name: &str,
+) -> Result<()> {
+    let there = merged.children_named("resources").flat_map(Element::all);
+    let mut there = there.filter(|it| KINDS.contains(&it.name.as_str()));
+    let foreign = there.find(|it| ours.contains(it.id()) && !before.contains(it.id()));
+    foreign.map_or(Ok(()), |it| {
+        bail!(
+            "{} {} is there already, and none of the stack {name}; expected other names, or --force, which replaces it",
+            it.name,
+            it.id()
+        )
+    })
 }
 
 /// The stack, with its resources kept away from nodes of the cluster that are none of its own.
@@ -119,7 +160,6 @@ pub fn retire(before: &Element, after: &Element) -> (Element, Vec<String>) {
 }
 
 fn retire_in(resource: &mut Element, kept: &BTreeSet<&str>, ids: &mut Vec<String>) {
-    const KINDS: [&str; 5] = ["primitive", "group", "clone", "master", "bundle"];
     if !KINDS.contains(&resource.name.as_str()) || resource.word("class") == "stonith" {
         return;
     }
@@ -140,6 +180,51 @@ fn retire_in(resource: &mut Element, kept: &BTreeSet<&str>, ids: &mut Vec<String
     set.children
         .push(pair.with("name", "target-role").with("value", "Stopped"));
     resource.children.insert(0, set);
+}
+
+/// The configuration `after` with the fencing devices that only `before` has, with what binds them and the tags they are in, and
+/// their ids. Until all else has been done they may be needed for it.
+pub fn with_devices_of(before: &Element, after: &Element) -> (Element, Vec<String>) {
+    let kept: BTreeSet<&str> = after.all().into_iter().map(Element::id).collect();
+    let resources = before
+        .children_named("resources")
+        .flat_map(|it| &it.children);
+    let lost = resources.filter(|it| it.word("class") == "stonith" && !kept.contains(it.id()));
+    let lost: Vec<&Element> = lost.collect();
+    let ids: Vec<String> = lost.iter().map(|it| it.id().to_owned()).collect();
+    let mut all = after.clone();
+    if ids.is_empty() {
+        return (all, ids);
+    }
+    let there = &mut all.child_or_new("resources").children;
+    there.extend(lost.into_iter().cloned());
+    let is_there = |id: &str| kept.contains(id) || ids.iter().any(|it| it == id);
+    for constraint in before
+        .children_named("constraints")
+        .flat_map(|it| &it.children)
+    {
+        let named = named_by(constraint);
+        let binds = named.iter().any(|id| ids.iter().any(|it| it == id));
+        if binds && named.iter().all(|id| is_there(id)) && !kept.contains(constraint.id()) {
+            let there = &mut all.child_or_new("constraints").children;
+            there.push(constraint.clone());
+        }
+    }
+    for old in before.children_named("tags").flat_map(|it| &it.children) {
+        for reference in &old.children {
+            if !ids.iter().any(|it| it == reference.id()) {
+                continue;
+            }
+            let tags = &mut all.child_or_new("tags").children;
+            let at = tags.iter().position(|it| it.id() == old.id());
+            let at = at.unwrap_or_else(|| {
+                tags.push(Element::new("tag").with("id", old.id()));
+                tags.len() - 1
+            });
+            tags[at].children.push(reference.clone());
+        }
+    }
+    (all, ids)
 }
 
 /// Sets each target-role that stands in a resource, or in what it contains, to Stopped: one of a member counts more than that
@@ -343,47 +428,83 @@ impl fmt::Display for Change {
 pub fn changes(before: &Element, after: &Element) -> Vec<Change> {
     let (before, after) = (things(before), things(after));
     let mut changes = Vec::new();
-    for (name, old) in &before {
-        if !after.iter().any(|(it, _)| it == name) {
+    for old in &before {
+        if !after.iter().any(|it| it.key == old.key) {
             changes.push(Change {
                 what: "removed",
-                element: name.clone(),
-                details: details(Some(old), None),
+                element: old.name.clone(),
+                details: details(Some(&old.element), None),
             });
         }
     }
-    for (name, new) in &after {
-        match before.iter().find(|(it, _)| it == name) {
-            Some((_, old)) if old == new => {}
+    for new in &after {
+        match before.iter().find(|it| it.key == new.key) {
+            Some(old) if old.element == new.element => {}
             old => changes.push(Change {
                 what: if old.is_some() { "changed" } else { "added" },
-                element: name.clone(),
-                details: details(old.map(|(_, old)| *old), Some(new)),
+                element: new.name.clone(),
+                details: details(old.map(|old| &*old.element), Some(&new.element)),
             }),
         }
     }
     changes
 }
 
-/// The things of a configuration that are compared, with their names.
-fn things(configuration: &Element) -> Vec<(String, &Element)> {
+/// A thing of a configuration that is compared with another one's.
+struct Thing<'a> {
+    /// By which it is found there: names can be twice, as one property in two sets.
+    key: [&'a str; 4],
+    name: String,
+    element: Cow<'a, Element>,
+}
+
+/// The things of a configuration that are compared.
+fn things(configuration: &Element) -> Vec<Thing<'_>> {
     let mut things = Vec::new();
     for section in &configuration.children {
         if SECTIONS.contains(&section.name.as_str()) {
-            let name = |it: &Element| match it.name.as_str() {
-                "node" => format!("node {}", it.word("uname")),
-                kind => format!("{} {}", kind.replace("rsc_", ""), it.id()),
-            };
-            things.extend(section.children.iter().map(|it| (name(it), it)));
-        } else {
-            let sets = section.children.iter();
-            let pairs = sets.flat_map(|set| set.children.iter().map(move |pair| (set, pair)));
-            things.extend(pairs.map(|(set, pair)| {
-                let of = match section.name.as_str() {
-                    "crm_config" => "property".to_owned(),
-                    other => format!("{other} {}", set.id()),
+            things.extend(section.children.iter().map(|it| {
+                // Nodes number themselves.
+                let id = match it.name.as_str() {
+                    "node" => it.word("uname"),
+                    _ => it.id(),
                 };
-                (format!("{of} {}", pair.word("name")), pair)
+                Thing {
+                    key: [&section.name, "", &it.name, id],
+                    name: format!("{} {id}", it.name.replace("rsc_", "")),
+                    element: Cow::Borrowed(it),
+                }
+            }));
+            continue;
+        }
+        for set in &section.children {
+            // That it is there does not matter; how it counts, does.
+            if set.attributes.iter().any(|(name, _)| name != "id") {
+                let mut bare = set.clone();
+                bare.children.clear();
+                things.push(Thing {
+                    key: [&section.name, set.id(), "", ""],
+                    name: format!("{} {}", set.name, set.id()),
+                    element: Cow::Owned(bare),
+                });
+            }
+            let of = match section.name.as_str() {
+                "crm_config" => "property".to_owned(),
+                other => format!("{other} {}", set.id()),
+            };
+            things.extend(set.children.iter().map(|it| {
+                let name = if it.word("name").is_empty() {
+                    it.id()
+                } else {
+                    it.word("name")
+                };
+                // It may refer to one that stands elsewhere.
+                let id = it.get("id").or(it.get("id-ref")).unwrap_or_default();
+                Thing {
+                    key: [&section.name, set.id(), &it.name, id],
+                    name: format!("{of} {name}"),
+                    element: Cow::Borrowed(it),
+                }
             }));
         }
     }
@@ -449,7 +570,7 @@ fn details(old: Option<&Element>, new: Option<&Element>) -> Vec<String> {
 }
 
 /// Is the value of a parameter of this name nobody's business? That of `password_file` is only where to find it.
-fn is_secret(name: &str) -> bool {
+pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let secrets = ["passw", "secret", "community"];
     let elsewhere = ["_file", "_script"];
@@ -478,7 +599,7 @@ mod tests {
 
     #[test]
     fn an_empty_cluster_gets_all_of_it() {
-        let merged = merge(&cib(""), &cib(STACK), "s").unwrap();
+        let merged = merge(&cib(""), &cib(STACK), "s", false).unwrap();
         assert_eq!(changes(&merged, configuration(&cib(STACK)).unwrap()), []);
     }
 
@@ -489,13 +610,13 @@ mod tests {
             </cluster_property_set></crm_config>
             <nodes><node id="7" uname="a"/><node id="8" uname="b"/></nodes>
             <resources><primitive id="other"/><primitive id="x" type="old"/><primitive id="z"/></resources>
-            <constraints><rsc_order id="s-old" first="x" then="other"/><rsc_location id="mine-x" rsc="x" node="a"/>
+            <constraints><rsc_order id="s-old" first="x" then="z"/><rsc_order id="s-too-old" first="x" then="other"/><rsc_location id="mine-x" rsc="x" node="a"/>
             <rsc_colocation id="mine-z"><resource_set id="set"><resource_ref id="z"/></resource_set></rsc_colocation>
             </constraints>
             <tags><tag id="s"><obj_ref id="x"/><obj_ref id="z"/></tag></tags>
             <fencing-topology><fencing-level id="l" target="a" index="2" devices="pdu"/></fencing-topology>"#,
         );
-        let merged = merge(&live, &cib(STACK), "s").unwrap();
+        let merged = merge(&live, &cib(STACK), "s", false).unwrap();
         let told: Vec<String> = changes(configuration(&live).unwrap(), &merged)
             .iter()
             .map(Change::to_string)
@@ -549,9 +670,80 @@ mod tests {
     }
 
     #[test]
+    fn a_fencing_device_stays_until_all_else_is_done() {
+        let before = cib(
+            r#"<resources><primitive id="f" class="stonith"/><primitive id="x"/></resources>
+            <constraints><rsc_location id="s-f" rsc="f" node="a"/><rsc_location id="s-x" rsc="x" node="a"/></constraints>
+            <tags><tag id="s"><obj_ref id="f"/><obj_ref id="x"/></tag></tags>"#,
+        );
+        let before = configuration(&before).unwrap();
+        let bare = configuration(&cib("")).unwrap().clone();
+        let (kept, devices) = with_devices_of(before, &bare);
+        assert_eq!(devices, ["f"]);
+        let told = changes(&bare, &kept);
+        let told: Vec<String> = told.iter().map(Change::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "added    primitive f",
+                "added    location s-f",
+                "added    tag s"
+            ]
+        );
+        assert_eq!(with_devices_of(before, before), (before.clone(), vec![]));
+    }
+
+    #[test]
+    fn a_configuration_does_not_differ_from_itself() {
+        let rules = r#"<rule id="r1" score="1"><expression id="e1" attribute="a" operation="defined"/></rule>"#;
+        let all = cib(&format!(
+            r#"<crm_config><cluster_property_set id="c1" score="2"><nvpair id="q1" name="stonith-timeout" value="1s"/>{rules}
+            </cluster_property_set><cluster_property_set id="c2"><nvpair id="q2" name="stonith-timeout" value="2s"/>
+            <nvpair id-ref="q1"/></cluster_property_set></crm_config>
+            <acls><acl_role id="o"><acl_permission id="o1" kind="read" xpath="/cib"/><acl_permission id="o2" kind="write"
+            xpath="//status"/></acl_role><acl_target id="joe"><role id="o"/></acl_target></acls>
+            <rsc_defaults><meta_attributes id="d"><nvpair id="d1" name="resource-stickiness" value="1"/></meta_attributes>
+            </rsc_defaults><op_defaults><meta_attributes id="od"><nvpair id="od1" name="timeout" value="1"/></meta_attributes>
+            </op_defaults><alerts><alert id="al" path="/x"/></alerts>"#
+        ));
+        let all = configuration(&all).unwrap();
+        assert_eq!(changes(all, all), []);
+        // What is different anywhere is told.
+        let other = |a: &str, b: &str| {
+            let other = Element::parse(&all.to_string().replace(a, b)).unwrap();
+            let told = changes(all, &other);
+            told.iter().map(Change::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            other("score=\"2\"", "score=\"3\""),
+            ["changed  cluster_property_set c1: c1 score 2 -> 3"]
+        );
+        assert_eq!(
+            other("2s", "3s"),
+            ["changed  property stonith-timeout: 2s -> 3s"]
+        );
+        assert_eq!(
+            other("//status", "/cib"),
+            ["changed  acl_role o: o2 xpath //status -> /cib"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_part_of_the_stack_is_not_taken_over() {
+        let live = cib(
+            r#"<resources><group id="g"><primitive id="x" type="theirs"/></group></resources>"#,
+        );
+        let error = merge(&live, &cib(STACK), "s", false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "primitive x is there already, and none of the stack s; expected other names, or --force, which replaces it"
+        );
+    }
+
+    #[test]
     fn nodes_of_others_get_nothing_of_it() {
         let live = cib(r#"<nodes><node id="1" uname="a"/><node id="2" uname="q"/></nodes>"#);
-        let merged = merge(&live, &cib(STACK), "s").unwrap();
+        let merged = merge(&live, &cib(STACK), "s", false).unwrap();
         let told: Vec<String> = changes(configuration(&live).unwrap(), &merged)
             .iter()
             .map(Change::to_string)
@@ -567,7 +759,9 @@ mod tests {
             r#"<crm_config><cluster_property_set id="c"><nvpair id="o" name="symmetric-cluster" value="no"/>
             </cluster_property_set></crm_config>"#,
         );
-        let error = merge(&opt_in, &cib(STACK), "s").unwrap_err().to_string();
+        let error = merge(&opt_in, &cib(STACK), "s", false)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("symmetric-cluster"), "{error}");
     }
 
@@ -582,12 +776,12 @@ mod tests {
         let set = r#"<meta_attributes id="m"><nvpair id="n" name="target-role" value="Stopped"/></meta_attributes>"#;
         let live = with(set);
         assert_eq!(
-            &merge(&live, &with(""), "s").unwrap(),
+            &merge(&live, &with(""), "s", false).unwrap(),
             configuration(&live).unwrap()
         );
         let own = with(&set.replace("Stopped", "Started"));
         assert_eq!(
-            &merge(&live, &own, "s").unwrap(),
+            &merge(&live, &own, "s", false).unwrap(),
             configuration(&own).unwrap()
         );
         // One that this program has told to stop, and was hindered to remove, comes back if it is wanted again.
@@ -597,7 +791,7 @@ mod tests {
         );
         let left = with_configuration(&cib(""), &retiring);
         assert_eq!(
-            &merge(&left, &with(""), "s").unwrap(),
+            &merge(&left, &with(""), "s", false).unwrap(),
             configuration(&with("")).unwrap()
         );
     }
@@ -608,7 +802,7 @@ mod tests {
             r#"<crm_config><cluster_property_set id="c"><nvpair id="o" name="fencing-enabled" value="false"/>
             </cluster_property_set></crm_config>"#,
         );
-        let merged = merge(&live, &cib(STACK), "s").unwrap();
+        let merged = merge(&live, &cib(STACK), "s", false).unwrap();
         let told = changes(configuration(&live).unwrap(), &merged);
         assert!(
             told.iter()
@@ -650,8 +844,8 @@ mod tests {
 
     #[test]
     fn once_there_nothing_changes() {
-        let live = with_configuration(&cib(""), &merge(&cib(""), &cib(STACK), "s").unwrap());
-        let again = merge(&live, &cib(STACK), "s").unwrap();
+        let live = with_configuration(&cib(""), &merge(&cib(""), &cib(STACK), "s", false).unwrap());
+        let again = merge(&live, &cib(STACK), "s", false).unwrap();
         assert_eq!(configuration(&live).unwrap(), &again);
     }
 
@@ -659,11 +853,13 @@ mod tests {
     fn nodes_have_to_be_there() {
         let live = cib(r#"<nodes><node id="1" uname="c"/></nodes>"#);
         assert_eq!(
-            merge(&live, &cib(STACK), "s").unwrap_err().to_string(),
+            merge(&live, &cib(STACK), "s", false)
+                .unwrap_err()
+                .to_string(),
             "the cluster has no node a; expected one of c"
         );
         assert_eq!(
-            merge(&Element::new("html"), &cib(STACK), "s")
+            merge(&Element::new("html"), &cib(STACK), "s", false)
                 .unwrap_err()
                 .to_string(),
             "<html> has no <configuration>"

@@ -18,7 +18,9 @@ mod stack;
 mod status;
 mod values;
 
-pub use configuration::{Change, changes, merge, retire, with_configuration};
+pub use configuration::{
+    Change, changes, is_secret, merge, retire, with_configuration, with_devices_of,
+};
 pub use element::Element;
 pub use scripts::{crm_script, pcs_script};
 pub use simulation::{Simulation, joined};

@@ -111,6 +111,15 @@ impl Host {
     /// Replaces a file's content at once (a new file, mode 0600, renamed over the old one), making
     /// the directory, mode 0700, if it is not there. A reader sees the old text or the new one.
     pub fn save(&self, path: &str, text: &str) -> Result<()> {
+        self.replace(path, text, false)
+    }
+
+    /// The same, and it is on its disk before this returns: not for files on storage that may hang.
+    pub fn save_durably(&self, path: &str, text: &str) -> Result<()> {
+        self.replace(path, text, true)
+    }
+
+    fn replace(&self, path: &str, text: &str, durably: bool) -> Result<()> {
         self.change("saving", path, |at| {
             self.unless_kernel_file(path, Access::Save, || {
                 let dir = at.parent().unwrap_or(Path::new("/"));
@@ -125,12 +134,21 @@ impl Host {
                     .truncate(true)
                     .mode(0o600)
                     .open(&draft)
-                    .and_then(|mut file| file.write_all(text.as_bytes()))
+                    .and_then(|mut file| {
+                        file.write_all(text.as_bytes())?;
+                        if durably { file.sync_all() } else { Ok(()) }
+                    })
                     .and_then(|()| fs::rename(&draft, at));
                 if written.is_err() {
                     let _ = fs::remove_file(&draft);
                 }
-                written
+                written?;
+                // The name, too.
+                if durably {
+                    fs::File::open(dir)?.sync_all()
+                } else {
+                    Ok(())
+                }
             })
         })
     }
