@@ -65,6 +65,8 @@ fn adopt(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> {
     let found = disks::find(pool, node)?;
     disks::note(node, &found)?;
     let hostid = hostid(pool, node)?;
+    // The label names this host from now on.
+    exchange_hostids(node, hostid)?;
     // It works here, so nobody else can rightly hold its disks.
     reservation::take(pool, node, &found, hostid, false)?;
     phases.end(node, "adopt");
@@ -90,12 +92,12 @@ fn load_module(node: &Node) -> Result<()> {
 
 fn import(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> {
     let hostid = hostid(pool, node)?;
-    let others = hostids_of_others(node, hostid)?;
+    let hostids = exchange_hostids(node, hostid)?;
     loop {
         let found = search(pool, node)?;
         phases.end(node, "disks");
         disks::note(node, &found)?;
-        let leave = may_take(pool, node, &found, hostid, &others)?;
+        let leave = may_take(pool, node, &found, hostid, &hostids)?;
         reservation::take(pool, node, &found, hostid, leave.others)?;
         if pool.reservation != crate::values::Reservation::None {
             phases.end(node, "reservation");
@@ -209,7 +211,7 @@ fn may_take(
     node: &Node,
     found: &Found,
     hostid: u32,
-    others: &[(String, u32)],
+    hostids: &[(String, u32)],
 ) -> Result<Leave> {
     let label = found.newest().context("no label")?;
     let active = label.state == LabelState::Active;
@@ -248,13 +250,13 @@ fn may_take(
             pool.pool
         );
     }
-    let members = cluster::members(node).with_context(|| {
+    let cluster = cluster::ask(node).with_context(|| {
         format!(
             "pool {} was last used by {before}, and the cluster cannot be asked about it",
             pool.pool
         )
     })?;
-    match cluster::whereabouts(&members, others, label.hostname.as_deref(), label.hostid) {
+    match cluster::whereabouts(&cluster, hostids, label.hostname.as_deref(), label.hostid) {
         Whereabouts::Away(name) => {
             info!(
                 "pool {} was last used by {before}; {name} is offline, and the cluster has seen to it: forcing the import",
@@ -277,6 +279,12 @@ fn may_take(
             "pool {} was last used by {before}, and {name} is not fenced yet: it may have the pool",
             pool.pool
         ),
+        Whereabouts::Unknown(why) => bail!(
+            "pool {} was last used by {before}, which is not known to be away: {why}; if it is certain that nobody has the pool, \
+             import it here with: zpool import -f -N -o cachefile=none {} (or set force=always)",
+            pool.pool,
+            pool.pool
+        ),
     }
     Ok(Leave {
         force: true,
@@ -284,8 +292,8 @@ fn may_take(
     })
 }
 
-/// Tells the cluster our hostid and hears those of other nodes; two nodes with the same one are an error.
-fn hostids_of_others(node: &Node, hostid: u32) -> Result<Vec<(String, u32)>> {
+/// Tells the cluster our hostid and hears those of other nodes; all of them. Two nodes with the same one are an error.
+fn exchange_hostids(node: &Node, hostid: u32) -> Result<Vec<(String, u32)>> {
     if hostid == 0 {
         return Ok(Vec::new());
     }
@@ -303,6 +311,9 @@ fn hostids_of_others(node: &Node, hostid: u32) -> Result<Vec<(String, u32)>> {
              (on one of them)"
         )));
     }
+    // Ours is known, whatever has become of the telling.
+    let here = on_node.cloned().or_else(|| our_name(node));
+    told.extend(here.map(|here| (here, hostid)));
     Ok(told)
 }
 
@@ -315,10 +326,12 @@ fn host_of(label: &Label) -> String {
 }
 
 fn is_us(node: &Node, name: &str) -> bool {
-    node.read("/proc/sys/kernel/hostname")
-        .ok()
-        .flatten()
-        .is_some_and(|ours| ours.trim() == name)
+    our_name(node).is_some_and(|ours| ours == name)
+}
+
+fn our_name(node: &Node) -> Option<String> {
+    let name = node.read("/proc/sys/kernel/hostname").ok().flatten()?;
+    Some(name.trim().to_owned())
 }
 
 /// The hostid that ZFS writes into labels. Without one, a label cannot say who has the pool.

@@ -69,8 +69,9 @@ pub struct ZfsPool {
     /// When to force the import
     ///
     /// A pool whose disks say that another host has it is imported only by force. auto: only if that host is offline and
-    /// the cluster has seen to it (fenced or left in order), or is no node of this cluster. always: in any case; only
-    /// fencing is then between two hosts and one pool. never: not at all.
+    /// the cluster has seen to it (fenced or left in order), or is no node of this cluster. That is not known where fencing
+    /// is switched off, or where node names differ from host names and a node has not told its hostid yet, as it does when
+    /// it starts a pool. always: in any case; only fencing is then between two hosts and one pool. never: not at all.
     #[arg(long, default_value = "auto")]
     pub force: Force,
 

@@ -10,7 +10,8 @@ use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
 use machine::{
-    ANNOUNCE, LINK, corrupt, device_with_label, machine, machine_last_used_by, without_link,
+    ANNOUNCE, LINK, corrupt, device_with_label, imported_by_hand, machine, machine_last_used_by,
+    without_link,
 };
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
@@ -177,20 +178,24 @@ fn a_one_time_token_is_used_once() {
     assert_eq!(script.read_file("/run/hastor/zfs-pool-once/tank"), None);
 }
 
+/// What crm_mon says of n1 and of another node.
+fn crm_mon(fencing: &str, other: &str, online: &str, unclean: &str) -> Reply {
+    Reply::ok(format!(
+        "<pacemaker-result><summary><cluster_options stonith-enabled=\"{fencing}\"/></summary>\
+         <nodes><node name=\"n1\" online=\"true\" unclean=\"false\"/>\
+         <node name=\"{other}\" online=\"{online}\" unclean=\"{unclean}\"/></nodes></pacemaker-result>"
+    ))
+}
+
+/// Another host has the pool, and the cluster says this.
+fn in_cluster(hostname: &str, hostid: u64, said: Reply) -> Script {
+    machine_last_used_by(hostname, hostid).when_matching(|cmd| cmd.program() == "crm_mon", said)
+}
+
 #[test]
 fn a_pool_of_another_host_is_forced_only_if_that_is_away() {
-    let nodes = |online: &str, unclean: &str| {
-        format!(
-            "<pacemaker-result><nodes><node name=\"n1\" online=\"true\" unclean=\"false\"/>\
-             <node name=\"n2\" online=\"{online}\" unclean=\"{unclean}\"/></nodes></pacemaker-result>"
-        )
-    };
-    let script = |online: &str, unclean: &str| {
-        machine_last_used_by("n2", 2).when_matching(
-            |cmd| cmd.program() == "crm_mon",
-            Reply::ok(nodes(online, unclean)),
-        )
-    };
+    let script =
+        |online: &str, unclean: &str| in_cluster("n2", 2, crm_mon("true", "n2", online, unclean));
     let away = script("false", "false");
     ok(&away, "start", TANK);
     assert!(commands(&away, "zpool import")[0].contains(" -f "));
@@ -208,6 +213,54 @@ fn a_pool_of_another_host_is_forced_only_if_that_is_away() {
         Exit::Generic,
     );
     ok(&online, "start", &with(&[("importforce", "true")]));
+}
+
+/// Then nobody has fenced it, and it never counts as unclean.
+#[test]
+fn without_fencing_nothing_is_forced() {
+    let script = in_cluster("n2", 2, crm_mon("false", "n2", "false", "false"));
+    let why = reason(&script, "start", TANK, Exit::Generic);
+    assert!(
+        why.contains("n2 is offline, but fencing is switched off") && why.contains("force=always"),
+        "{why}"
+    );
+    assert!(commands(&script, "zpool import").is_empty());
+    ok(&script, "start", &with(&[("force", "always")]));
+}
+
+/// The host storage2 may be a node that is called otherwise.
+#[test]
+fn a_host_that_may_be_a_node_is_no_stranger() {
+    let script = |online: &str, told: &str| {
+        let told = Reply::ok(told);
+        in_cluster("storage2", 2, crm_mon("true", "n2", online, "false"))
+            .when_matching(|cmd| cmd.program() == "attrd_updater", told)
+    };
+    let silent = script("true", "");
+    let why = reason(&silent, "start", TANK, Exit::Generic);
+    assert!(why.contains("may be n2:"), "{why}");
+    assert!(commands(&silent, "zpool import").is_empty());
+    let another = "name=\"hastor-hostid\" host=\"n2\" value=\"00000003\"\n";
+    let fenced = script("false", "");
+    for script in [script("true", another), fenced] {
+        ok(&script, "start", TANK);
+        assert!(commands(&script, "zpool import")[0].contains(" -f "));
+    }
+    let itself = "name=\"hastor-hostid\" host=\"n2\" value=\"00000002\"\n";
+    let why = reason(&script("true", itself), "start", TANK, Exit::Generic);
+    assert!(why.contains("n2 is online"), "{why}");
+}
+
+/// Others must be able to tell whose pool it is.
+#[test]
+fn who_takes_over_a_pool_that_is_here_tells_its_hostid() {
+    let script = imported_by_hand(7);
+    ok(&script, "start", TANK);
+    let told = commands(&script, "attrd_updater");
+    assert!(
+        told.iter().any(|line| line.ends_with("--update 00000001")),
+        "{told:?}"
+    );
 }
 
 #[test]

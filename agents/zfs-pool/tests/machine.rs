@@ -93,14 +93,23 @@ fn import(tree: &Tree) -> Reply {
             "cannot import 'tank': a pool with that name already exists\n",
         );
     }
-    Reply::ok("").and(|tree| {
-        tree.write(STATE, "ONLINE\n");
-        tree.write("/proc/spl/kstat/zfs/tank/guid", &format!("{GUID}\n"));
-        tree.write(TXGS, &txgs(10));
-        tree.write("/dev/zd0", "tank/vol");
-        tree.write("/sys/class/block/zd0/dev", "230:0\n");
-        tree.symlink("/dev/zd0", LINK);
-    })
+    Reply::ok("").and(|tree| imported(tree, GUID))
+}
+
+fn imported(tree: &Tree, guid: u64) {
+    tree.write(STATE, "ONLINE\n");
+    tree.write("/proc/spl/kstat/zfs/tank/guid", &format!("{guid}\n"));
+    tree.write(TXGS, &txgs(10));
+    tree.write("/dev/zd0", "tank/vol");
+    tree.write("/sys/class/block/zd0/dev", "230:0\n");
+    tree.symlink("/dev/zd0", LINK);
+}
+
+/// Somebody has imported a pool of that name, with this GUID; that of the disks is 7.
+pub fn imported_by_hand(guid: u64) -> Script {
+    let script = machine();
+    imported(script.tree(), guid);
+    script
 }
 
 fn export(tree: &Tree) -> Reply {
