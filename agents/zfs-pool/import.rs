@@ -30,6 +30,7 @@ const ONCE: &str = "/run/hastor/zfs-pool-once";
 pub fn start(pool: &ZfsPool, node: &Node) -> Result<()> {
     let mut phases = Phases::begin(node);
     load_module(node)?;
+    pool.check_name_is_free(node)?;
     match pool.settled(node)? {
         None => {
             pool.call_helper(node, "pre-import")?;
@@ -48,7 +49,6 @@ pub fn start(pool: &ZfsPool, node: &Node) -> Result<()> {
             pool.pool
         ),
     }
-    pool.check_identity(node)?;
     datasets::bring_up(pool, node, &mut phases)?;
     info!("pool {} is here: {}", pool.pool, phases.line());
     Ok(())

@@ -48,7 +48,8 @@ pub struct ZfsPool {
 
     /// GUID of the pool
     ///
-    /// The number that "zpool get guid" shows. Needed where disks of several pools with the same name are visible.
+    /// The number that "zpool get guid" shows. Needed where disks of several pools with the same name are visible: another
+    /// pool of that name, imported by somebody else, does not count as this one, and is left alone (since ZFS 2.2).
     #[arg(long, value_parser = values::guid)]
     pub pool_guid: Option<u64>,
 
@@ -252,7 +253,6 @@ impl Agent for ZfsPool {
             PoolState::Suspended => bail!(self.suspended()),
             state => bail!("pool {} is {state}, expected ONLINE or DEGRADED", self.pool),
         };
-        self.check_identity(node)?;
         disks::check_not_all_gone(self, node)?;
         match (Expected::noted(node), node.call()) {
             // Whatever is missing: it is here, and a stop will take it away.
@@ -274,7 +274,7 @@ impl Agent for ZfsPool {
     }
 
     fn is_gone(&self, node: &Node) -> Result<bool> {
-        let here = zfs::state(node, &self.pool)?.is_some();
+        let here = self.state(node)?.is_some();
         Ok(!here && !reservation::is_noted(node) && !import::has_set_tunables(node))
     }
 
@@ -293,11 +293,39 @@ impl Agent for ZfsPool {
 }
 
 impl ZfsPool {
+    /// The pool's state, None if it is not in the kernel; another pool that has its name there is not it.
+    pub fn state(&self, node: &Node) -> Result<Option<PoolState>> {
+        let state = zfs::state(node, &self.pool)?;
+        Ok(state.filter(|_| self.namesake(node).is_none()))
+    }
+
+    /// The GUID of another pool that has this one's name in the kernel. In doubt there is none: then what is there is ours.
+    fn namesake(&self, node: &Node) -> Option<u64> {
+        let wanted = self.pool_guid?;
+        let guid = zfs::guid(node, &self.pool).unwrap_or_else(|error| {
+            debug!("{error:#}");
+            None
+        });
+        guid.filter(|guid| *guid != wanted)
+    }
+
+    /// Fails if another pool has this one's name in the kernel: both cannot be there.
+    pub fn check_name_is_free(&self, node: &Node) -> Result<()> {
+        if let (Some(wanted), Some(guid)) = (self.pool_guid, self.namesake(node)) {
+            bail!(
+                "a pool named {} is here that has the GUID {guid}, expected {wanted} (parameter pool_guid): export it, or import it \
+                 under another name",
+                self.pool
+            );
+        }
+        Ok(())
+    }
+
     /// The pool's state, None if it is not in the kernel. A state that passes is waited out.
     pub fn settled(&self, node: &Node) -> Result<Option<PoolState>> {
         let ends = node.now() + SETTLE;
         loop {
-            match zfs::state(node, &self.pool)? {
+            match self.state(node)? {
                 Some(state)
                     if state.is_transient() && node.now() < ends && !node.time_left().is_zero() =>
                 {
@@ -314,19 +342,6 @@ impl ZfsPool {
             "pool {} is suspended: its disks do not answer, and all writes wait",
             self.pool
         )
-    }
-
-    /// Is it the pool that is meant, and not another of the same name?
-    pub fn check_identity(&self, node: &Node) -> Result<()> {
-        let (Some(wanted), Some(guid)) = (self.pool_guid, zfs::guid(node, &self.pool)?) else {
-            return Ok(());
-        };
-        ensure!(
-            wanted == guid,
-            "pool {} has the GUID {guid}, expected {wanted} (parameter pool_guid): it is another pool of that name",
-            self.pool
-        );
-        Ok(())
     }
 
     /// When an import is forced, from the parameter, its older form and the options of the import.

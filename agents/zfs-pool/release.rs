@@ -40,7 +40,7 @@ pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
     if pool.settled(node)?.is_some() {
         await_other_commands(pool, node)?;
     }
-    if zfs::state(node, &pool.pool)?.is_some() {
+    if pool.state(node)?.is_some() {
         check_not_suspended(pool, node)?;
         check_not_needed(pool, node)?;
         pool.call_helper(node, "pre-export")?;
@@ -63,7 +63,7 @@ pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
 
 /// An import or an export that was left behind by an earlier action holds the pool: it has to end first.
 fn await_other_commands(pool: &ZfsPool, node: &Node) -> Result<()> {
-    while let Some(PoolState::Transitioning) = zfs::state(node, &pool.pool)? {
+    while let Some(PoolState::Transitioning) = pool.state(node)? {
         ensure!(
             node.time_left() > RESERVE,
             "pool {} is being imported or exported by a zpool command that does not end",

@@ -316,6 +316,36 @@ fn a_cluster_that_does_not_answer_is_asked_once() {
     assert_eq!(commands(&script, "attrd_updater").len(), 1);
 }
 
+/// Somebody has imported another pool of that name by hand.
+#[test]
+fn another_pool_of_that_name_is_left_alone() {
+    const GUID: &str = "/proc/spl/kstat/zfs/tank/guid";
+    let ours = with(&[("pool_guid", "7"), ("reservation", "wero")]);
+    let script = imported_by_hand(8);
+    reason(&script, "monitor", &ours, Exit::NotRunning);
+    ok(&script, "stop", &ours);
+    let why = reason(&script, "start", &ours, Exit::Generic);
+    assert!(why.contains("GUID 8, expected 7"), "{why}");
+    // Also by what takes the failed start back, and by a stop that finds traces of one.
+    script.write_file(
+        "/run/hastor/zfs-pool/resource/reservation",
+        "4861737400000001\n/dev/sda\n",
+    );
+    ok(&script, "stop", &ours);
+    assert_eq!(script.read_file(GUID).as_deref(), Some("8\n"));
+    assert_eq!(commands(&script, "z"), Vec::<String>::new());
+    // Doubt: whose it is cannot be told.
+    for text in ["0\n", "", "x\n"] {
+        script.write_file(GUID, text);
+        ok(&script, "monitor", &ours);
+    }
+    script.remove(GUID);
+    ok(&script, "monitor", &ours);
+    ok(&script, "start", &ours);
+    ok(&script, "stop", &ours);
+    assert!(!script.tree().exists("/proc/spl/kstat/zfs/tank"));
+}
+
 #[test]
 fn users_are_named_or_made_to_leave() {
     let busy = || {

@@ -104,16 +104,19 @@ pub fn is_suspended(host: &Host, pool: &str) -> bool {
     matches!(state(host, pool), Ok(Some(PoolState::Suspended)))
 }
 
-/// The GUID of a pool that is in the kernel.
+/// The GUID of a pool that is in the kernel; None if that does not tell it, or not yet.
 pub fn guid(host: &Host, pool: &str) -> Result<Option<u64>> {
     let path = format!("{KSTAT}/{pool}/guid");
     match host.read(&path)? {
-        // Before ZFS 2.1 there was no such file.
+        // Before ZFS 2.2 there was no such file.
         None => Ok(None),
         Some(text) => {
-            Ok(Some(text.trim().parse().with_context(|| {
-                format!("{path}: \"{}\" is no number", text.trim())
-            })?))
+            let guid: u64 = text
+                .trim()
+                .parse()
+                .with_context(|| format!("{path}: \"{}\" is no number", text.trim()))?;
+            // Until an import has read the pool's configuration.
+            Ok(Some(guid).filter(|guid| *guid != 0))
         }
     }
 }

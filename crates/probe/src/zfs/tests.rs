@@ -25,6 +25,8 @@ fn a_pool_is_known_by_its_statistics() {
     assert_eq!(state(&host, "tank").unwrap(), Some(PoolState::Online));
     assert_eq!(state(&host, "other").unwrap(), None);
     assert_eq!(guid(&host, "tank").unwrap(), Some(8597412751122640914));
+    script.write_file("/proc/spl/kstat/zfs/tank/guid", "0\n");
+    assert_eq!(guid(&host, "tank").unwrap(), None);
     let txgs = txgs(&host, "tank").unwrap();
     assert_eq!(
         txgs.iter()

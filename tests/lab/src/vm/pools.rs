@@ -375,9 +375,20 @@ pub fn in_use(lab: &Guests) -> Result<()> {
     act("n1", "start", &[])?;
     run("unshare -m sleep 1000 >/dev/null 2>&1 </dev/null & sleep 0.5")?;
     act("n1", "stop", &["force_unmount=false"]).context("mounted in another namespace")?;
-    run("pkill -x sleep")
+    run("pkill -x sleep").context("the process that was to be left alone")?;
+    // A pool of that name with another GUID is not the resource's.
+    run("zpool import -N -o cachefile=none tank")?;
+    act("n1", "stop", &["pool_guid=1"])?;
+    let refused = act("n1", "start", &["pool_guid=1"])
+        .err()
+        .context("started a pool with another GUID")?;
+    ensure!(
+        format!("{refused:#}").contains("expected 1 (parameter pool_guid)"),
+        "{refused:#}"
+    );
+    run("zpool export tank")
         .map(drop)
-        .context("the process that was to be left alone")
+        .context("the pool that was to be left alone")
 }
 
 /// One head is cut off and not fenced, the other takes the pool from it by preempting its reservations: then the first
