@@ -27,8 +27,12 @@ pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>>
         finding = finding.or(is_writing(pool, node)?);
     }
     // Only a pool that has just written something is asked by a command: a dead one would hold it for ever.
-    if depth >= Depth::Thorough {
-        finding = finding.or(counters(pool, node)?);
+    if depth >= Depth::Thorough && finding.is_none() {
+        finding = counters(pool, node).unwrap_or_else(|error| {
+            warn!("the error counters are not known: {error:#}");
+            None
+        });
+        ensure!(!zfs::is_suspended(node, &pool.pool), pool.suspended());
     }
     Ok(finding)
 }
@@ -82,7 +86,9 @@ fn recently(txgs: &[zfs::Txg], node: &Node) -> Result<bool> {
     Ok(Duration::from_nanos(now.saturating_sub(last)) < RECENT)
 }
 
-/// Errors and slow disks, as ZFS has counted them.
+/// Errors and slow disks, as ZFS has counted them. That there is no answer says nothing of this pool: the command needs a
+/// lock that the import of any other pool holds, before ZFS 2.3 all the time, and since then while it watches whether
+/// another host writes.
 fn counters(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
     let asked = Cmd::new("zpool")
         .args(["status", "-P", "-p", "-s", &pool.pool])

@@ -490,6 +490,35 @@ fn a_pool_on_files_is_found_where_it_is_said_to_be() {
     ok(&script, "monitor", &params);
 }
 
+fn monitor_at(script: &Script, level: u32) -> Outcome {
+    let mut call = ocf::testing::call("monitor", [("pool".to_owned(), "tank".to_owned())].into());
+    call.level = level;
+    ocf::execute::<ZfsPool>(&call, &script.host(Duration::from_secs(60)))
+}
+
+/// The import of any other pool holds a lock that commands need.
+#[test]
+fn a_pool_whose_counters_cannot_be_read_is_not_failed() {
+    const STATUS: &str = "zpool status -P -p -s tank";
+    let script = machine();
+    ok(&script, "start", TANK);
+    for answer in [
+        Reply::hangs(),
+        Reply::fails(1, "cannot open 'tank'"),
+        Reply::ok("?"),
+    ] {
+        script.when(STATUS, answer);
+        let outcome = monitor_at(&script, 20);
+        assert_eq!(outcome.exit, Exit::Success, "{outcome:?}");
+    }
+    // Unless it is suspended meanwhile.
+    let suspended =
+        Reply::hangs().and(|tree| tree.write("/proc/spl/kstat/zfs/tank/state", "SUSPENDED\n"));
+    script.when(STATUS, suspended);
+    let outcome = monitor_at(&script, 20);
+    assert_eq!(outcome.exit, Exit::Generic, "{outcome:?}");
+}
+
 #[test]
 fn a_deep_monitor_waits_for_a_transaction_group_unless_one_has_just_been() {
     const TXGS: &str = "/proc/spl/kstat/zfs/tank/txgs";
@@ -501,10 +530,7 @@ fn a_deep_monitor_waits_for_a_transaction_group_unless_one_has_just_been() {
             &format!("9 1 0x01 5 1360 1 {now_ns}\n"),
         );
         let before = script.read_file(TXGS);
-        let mut call =
-            ocf::testing::call("monitor", [("pool".to_owned(), "tank".to_owned())].into());
-        call.level = 10;
-        let outcome = ocf::execute::<ZfsPool>(&call, &script.host(Duration::from_secs(60)));
+        let outcome = monitor_at(&script, 10);
         assert_eq!(outcome.exit, Exit::Success, "{outcome:?}");
         // One is written whenever somebody waits.
         script.read_file(TXGS) != before
