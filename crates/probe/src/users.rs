@@ -78,8 +78,18 @@ impl Scope {
         let inside = mount
             .source
             .strip_prefix(&self.pool)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '@']));
         mount.kind == "zfs" && inside
+    }
+
+    /// The mount of the pool, of all those in another namespace, that a path there lies on: the deepest on the way to it
+    /// counts.
+    fn mount_below<'a>(&self, path: &str, mounts: &'a [Mount]) -> Option<&'a Mount> {
+        mounts
+            .iter()
+            .filter(|mount| is_below(path, &mount.target))
+            .max_by_key(|mount| mount.target.len())
+            .filter(|mount| self.is_of_pool(mount))
     }
 
     /// The device that a path names: /dev/zd16, /dev/zvol/tank/vm1.
@@ -382,7 +392,9 @@ fn nfs(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
 
 fn processes(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
     let ours = host.link_target("/proc/self/ns/mnt").ok().flatten();
+    let here = mounts::of(host, None)?;
     let mut namespaces = BTreeSet::new();
+    let mut seen: BTreeMap<_, Vec<Mount>> = BTreeMap::new();
     for pid in host
         .list("/proc")?
         .iter()
@@ -400,7 +412,19 @@ fn processes(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
         }
         let theirs = host.link_target(&format!("{dir}/ns/mnt")).ok().flatten();
         let elsewhere = theirs.is_some() && ours.is_some() && theirs != ours;
-        if let Some((what, path)) = use_by(host, scope, &dir)? {
+        let view = match elsewhere {
+            true => {
+                let root = path_of(host, &format!("{dir}/root")).unwrap_or_default();
+                let mounts = seen.entry((theirs.clone(), root.clone())).or_default();
+                // That of a process which has just ended is empty.
+                if mounts.is_empty() {
+                    *mounts = mounts_seen(host, pid, &root)?;
+                }
+                View::Elsewhere(mounts)
+            }
+            false => View::Ours(&here),
+        };
+        if let Some((what, path)) = use_by(host, scope, &dir, view) {
             users.push(User::Process {
                 pid,
                 comm: comm(host, pid),
@@ -408,19 +432,51 @@ fn processes(host: &Host, scope: &Scope, users: &mut Vec<User>) -> Result<()> {
                 path,
             });
         } else if elsewhere && namespaces.insert(theirs) {
-            let kept = mounts::of(host, Some(pid))?
-                .into_iter()
-                .find(|mount| scope.keeps(mount));
+            let kept = view.mounts().iter().find(|mount| scope.keeps(mount));
             if let Some(mount) = kept {
                 users.push(User::MountNamespace {
                     pid,
                     comm: comm(host, pid),
-                    dataset: mount.source,
+                    dataset: mount.source.clone(),
                 });
             }
         }
     }
     Ok(())
+}
+
+/// The mounts that a process sees.
+#[derive(Clone, Copy)]
+enum View<'a> {
+    /// Those that we see as well: its paths are ours.
+    Ours(&'a [Mount]),
+    /// Those of another namespace: a path there says nothing of our mounts, though it may have the same name.
+    Elsewhere(&'a [Mount]),
+}
+
+impl<'a> View<'a> {
+    fn mounts(self) -> &'a [Mount] {
+        let (View::Ours(mounts) | View::Elsewhere(mounts)) = self;
+        mounts
+    }
+
+    /// The mount of the pool that `is` describes. What was unmounted may be in use still, by those who have kept a file
+    /// open; but the kernel gives its number to another mount.
+    fn mount_of(self, scope: &'a Scope, is: impl Fn(&Mount) -> bool) -> Option<&'a Mount> {
+        let before = || scope.mounts.iter().find(|mount| is(mount));
+        let now = self.mounts().iter().find(|mount| is(mount));
+        now.or_else(before).filter(|mount| scope.is_of_pool(mount))
+    }
+}
+
+/// The mounts that a process in another namespace sees, each where its links have them: these begin at the namespace's
+/// root, its table of mounts at the root of the process.
+fn mounts_seen(host: &Host, pid: i32, root: &str) -> Result<Vec<Mount>> {
+    let mut mounts = mounts::of(host, Some(pid))?;
+    for mount in &mut mounts {
+        mount.target = format!("{}{}", root.trim_end_matches('/'), mount.target);
+    }
+    Ok(mounts)
 }
 
 fn comm(host: &Host, pid: i32) -> String {
@@ -433,31 +489,48 @@ fn comm(host: &Host, pid: i32) -> String {
 }
 
 /// What a process uses of it, the first thing that is found.
-fn use_by(host: &Host, scope: &Scope, dir: &str) -> Result<Option<(&'static str, String)>> {
+fn use_by(host: &Host, scope: &Scope, dir: &str, view: View<'_>) -> Option<(&'static str, String)> {
     let links = [
         ("cwd", "working directory"),
         ("root", "root directory"),
         ("exe", "program"),
     ];
     for (link, what) in links {
-        if let Some(path) = link_on(host, scope, &format!("{dir}/{link}")) {
-            return Ok(Some((what, path)));
+        let Some(path) = path_of(host, &format!("{dir}/{link}")) else {
+            continue;
+        };
+        match view {
+            View::Ours(_) if scope.has(&path) => return Some((what, path)),
+            View::Ours(_) => {}
+            View::Elsewhere(mounts) => {
+                if let Some(mount) = scope.mount_below(&path, mounts) {
+                    let dataset = &mount.source;
+                    let path = format!("{path} of another mount namespace ({dataset})");
+                    return Some((what, path));
+                }
+            }
         }
     }
     for number in host.list(&format!("{dir}/fd")).unwrap_or_default() {
-        if let Some(path) = link_on(host, scope, &format!("{dir}/fd/{number}")) {
-            return Ok(Some(("open file", path)));
+        let path = path_of(host, &format!("{dir}/fd/{number}")).unwrap_or_default();
+        let named = match view {
+            View::Ours(_) => scope.has(&path),
+            // A device has the same name everywhere.
+            View::Elsewhere(_) => scope.device(&path).is_some(),
+        };
+        if named {
+            return Some(("open file", path));
         }
         let info = host
             .read(&format!("{dir}/fdinfo/{number}"))
             .ok()
             .flatten()
             .unwrap_or_default();
-        let mount = info
+        let id = info
             .lines()
             .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u32>().ok());
-        if let Some(mount) = mount.and_then(|id| scope.mounts.iter().find(|mount| mount.id == id)) {
-            return Ok(Some(("open file", format!("below {}", mount.target))));
+        if let Some(mount) = view.mount_of(scope, |mount| Some(mount.id) == id) {
+            return Some(("open file", format!("below {}", mount.target)));
         }
     }
     let maps = host
@@ -465,31 +538,34 @@ fn use_by(host: &Host, scope: &Scope, dir: &str) -> Result<Option<(&'static str,
         .ok()
         .flatten()
         .unwrap_or_default();
-    Ok(maps
-        .lines()
-        .find_map(|line| Some(("mapped file", mapped(scope, line)?))))
+    maps.lines().find_map(|line| {
+        let (number, path) = mapped(line)?;
+        view.mount_of(scope, |mount| (mount.major, mount.minor) == number)?;
+        Some(("mapped file", path.to_owned()))
+    })
 }
 
-fn link_on(host: &Host, scope: &Scope, link: &str) -> Option<String> {
+/// Where a link below /proc points, also if that has been removed meanwhile.
+fn path_of(host: &Host, link: &str) -> Option<String> {
     let target = host.link_target(link).ok()??;
-    let path = target.strip_suffix(" (deleted)").unwrap_or(&target);
-    scope.has(path).then(|| path.to_owned())
+    Some(
+        target
+            .strip_suffix(" (deleted)")
+            .unwrap_or(&target)
+            .to_owned(),
+    )
 }
 
-/// `address perms offset major:minor inode path`, the device's numbers in hex.
-fn mapped(scope: &Scope, line: &str) -> Option<String> {
+/// The device and the file of `address perms offset major:minor inode path`, the device's numbers in hex; none of memory
+/// that is no file's.
+fn mapped(line: &str) -> Option<((u32, u32), &str)> {
     let mut words = line.split_whitespace();
     let (major, minor) = words.nth(3)?.split_once(':')?;
     let number = (
         u32::from_str_radix(major, 16).ok()?,
         u32::from_str_radix(minor, 16).ok()?,
     );
-    let path = words.nth(1).unwrap_or_default();
-    let ours = scope
-        .mounts
-        .iter()
-        .any(|mount| (mount.major, mount.minor) == number);
-    (number != (0, 0) && ours).then(|| path.to_owned())
+    (number != (0, 0)).then(|| (number, words.nth(1).unwrap_or_default()))
 }
 
 /// Whom nobody may end: the machine, the cluster, and the caller with all its ancestors.
@@ -577,6 +653,25 @@ mod tests {
         script
     }
 
+    /// A process in another mount namespace, with that namespace's mounts.
+    fn contained(script: &Script, pid: i32, cwd: &str, mountinfo: &str) {
+        process(script, pid, "container", cwd);
+        script
+            .tree()
+            .kernel_link(&format!("mnt:[{pid}]"), &format!("/proc/{pid}/ns/mnt"));
+        script.tree().kernel_link("/", &format!("/proc/{pid}/root"));
+        script.write_file(&format!("/proc/{pid}/mountinfo"), mountinfo);
+    }
+
+    fn open(script: &Script, pid: i32, path: &str, mount: u32) {
+        let dir = format!("/proc/{pid}");
+        script.tree().kernel_link(path, &format!("{dir}/fd/3"));
+        script.write_file(
+            &format!("{dir}/fdinfo/3"),
+            &format!("pos:\t0\nmnt_id:\t{mount}\n"),
+        );
+    }
+
     fn process(script: &Script, pid: i32, comm: &str, cwd: &str) {
         script.write_file(&format!("/proc/{pid}/comm"), &format!("{comm}\n"));
         script.write_file(&format!("/proc/{pid}/status"), "PPid:\t1\n");
@@ -588,24 +683,27 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_kind_of_user_is_named() {
-        let script = machine();
-        let host = script.host(Duration::from_secs(10));
-        let ours = mounts::of(&host, None)
+    fn scope(host: &Host) -> Scope {
+        let ours = mounts::of(host, None)
             .unwrap()
             .into_iter()
             .filter(|mount| mount.source == "tank")
             .collect();
         let volumes = BTreeMap::from([("tank/vm1".to_owned(), "zd16".to_owned())]);
-        let scope = Scope::new(&host, "tank", ours, &volumes).unwrap();
-        let named: Vec<String> = find(&host, &scope)
-            .unwrap()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        Scope::new(host, "tank", ours, &volumes).unwrap()
+    }
+
+    fn named(host: &Host, scope: &Scope) -> Vec<String> {
+        let users = find(host, scope).unwrap();
+        users.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_kind_of_user_is_named() {
+        let script = machine();
+        let host = script.host(Duration::from_secs(10));
         assert_eq!(
-            named,
+            named(&host, &scope(&host)),
             [
                 "SCSI target backstore iblock_0/vm1 of /dev/zvol/tank/vm1",
                 "the file system of zd16p1 on /mnt",
@@ -615,6 +713,59 @@ mod tests {
                 "NFS export of /tank to 192.0.2.0/24",
                 "process 10 (bash), working directory /tank/dir",
                 "process 12 (container), in whose mount namespace tank/data is mounted",
+            ]
+        );
+    }
+
+    /// Their tables of mounts say what their paths mean.
+    #[test]
+    fn paths_of_other_namespaces_are_not_taken_for_ours() {
+        const ROOT: &str = "300 1 0:60 / / rw - overlay overlay rw\n";
+        const OTHER: &str = "301 300 0:61 / /tank rw - ext4 /dev/vdb rw\n";
+        let script = machine();
+        let host = script.host(Duration::from_secs(10));
+        let scope = scope(&host);
+        script.remove("/proc/10");
+        script.remove("/proc/12");
+        // A directory, an open file and a mount of the same names, but not of the pool.
+        contained(&script, 20, "/tank/dir", ROOT);
+        open(&script, 20, "/tank/file", 300);
+        contained(&script, 21, "/tank/dir", &format!("{ROOT}{OTHER}"));
+        open(&script, 21, "/tank/file", 301);
+        // The number of the pool's mount, which has been unmounted, and is another's now.
+        script.write_file(
+            "/proc/self/mountinfo",
+            "54 1 0:50 / /tank2 rw - zfs tank2 rw\n",
+        );
+        let reused = "52 1 0:45 / / rw - overlay overlay rw\n";
+        contained(&script, 22, "/", reused);
+        open(&script, 22, "/file", 52);
+        script.write_file("/proc/22/maps", "55d0-55d1 r-xp 0 00:2d 7 /bin/sh\n");
+        let others = "another mount namespace (tank/data)";
+        // These use it, under other names.
+        let inner = format!(
+            "{ROOT}302 300 0:46 / /inner rw master:1 - zfs tank/data rw\n303 302 0:62 / /inner/tmp rw - tmpfs tmpfs rw\n"
+        );
+        contained(&script, 30, "/inner/dir", &inner);
+        contained(&script, 31, "/", &inner);
+        open(&script, 31, "/inner/file", 302);
+        contained(&script, 32, "/", ROOT);
+        open(&script, 32, "/dev/zd16", 300);
+        contained(&script, 33, "/inner/tmp/dir", &inner);
+        contained(&script, 34, "/jail/inner", &inner);
+        script.remove("/proc/34/root");
+        script.tree().kernel_link("/jail", "/proc/34/root");
+        let found: Vec<String> = named(&host, &scope)
+            .into_iter()
+            .filter(|user| user.contains("process"))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                format!("process 30 (container), working directory /inner/dir of {others}"),
+                "process 31 (container), open file below /inner".to_owned(),
+                "process 32 (container), open file /dev/zd16".to_owned(),
+                format!("process 34 (container), working directory /jail/inner of {others}"),
             ]
         );
     }
