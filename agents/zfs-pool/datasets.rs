@@ -28,7 +28,7 @@ const HURRY: Duration = Duration::from_secs(3);
 
 /// The properties that are asked for.
 const PROPERTIES: &str = "type,mountpoint,canmount,mounted,keystatus,encryptionroot,keylocation,volmode,atime,relatime,devices,exec,\
-                          setuid,readonly,nbmand,overlay,zoned";
+                          setuid,readonly,nbmand,overlay,zoned,context,fscontext,defcontext,rootcontext";
 
 /// What monitor finds in its place as long as all is well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -235,6 +235,12 @@ fn mount(node: &Node, sets: &[Dataset]) -> Result<Vec<(String, String)>> {
             _ => missing.push((*set, target.as_str())),
         }
     }
+    for (set, target) in missing.iter().filter(|(_, target)| target.contains(',')) {
+        warn!(
+            "the mountpoint of {}, {target}, has a comma: its snapshots may not be reachable below .zfs/snapshot",
+            set.name
+        );
+    }
     // In a process of its own: a file system may hang.
     node.apart(
         &format!("mounting {} file systems", missing.len()),
@@ -276,9 +282,29 @@ fn mount_one(host: &Host, set: &Dataset, target: &str) -> Result<()> {
     } else {
         flags |= MountFlags::MS_STRICTATIME;
     }
-    // The word tells the module that the mountpoint is the property's: a plain mount of such a file system is refused.
-    host.mount(&set.name, target, "zfs", flags, "zfsutil")
+    host.mount(&set.name, target, "zfs", flags, &options(set, target))
         .with_context(|| format!("mounting {}", set.name))
+}
+
+/// What is said to the file system itself, as libzfs does.
+fn options(set: &Dataset, target: &str) -> String {
+    // The word tells the module that the mountpoint is the property's: a plain mount of such a file system is refused.
+    let mut options = "zfsutil".to_owned();
+    let is_set = |property: &&str| !matches!(set.get(property), "-" | "none");
+    // SELinux takes `context` only without the others. A context may have commas.
+    let contexts = match is_set(&"context") {
+        true => vec!["context"],
+        false => vec!["fscontext", "defcontext", "rootcontext"],
+    };
+    for property in contexts.into_iter().filter(is_set) {
+        let _ = write!(options, ",{property}=\"{}\"", set.get(property));
+    }
+    // Where the module mounts a snapshot that somebody enters. Before OpenZFS 2.2.7 it has no other way to know, and for
+    // NFS clients none since. It stands last and without quotes: the module takes everything up to a comma as it is.
+    if !target.contains(',') {
+        let _ = write!(options, ",mntpoint={target}");
+    }
+    options
 }
 
 /// The volumes that start waits for, and monitor looks at.

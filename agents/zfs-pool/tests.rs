@@ -10,7 +10,8 @@ use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
 use machine::{
-    ANNOUNCE, LINK, corrupt, device_with_label, imported_by_hand, machine, machine_last_used_by,
+    ANNOUNCE, LINK, corrupt, device_with_label, imported_by_hand, listing_also, machine,
+    machine_last_used_by,
     without_link,
 };
 
@@ -150,6 +151,60 @@ fn what_belongs_to_the_pool_is_watched() {
     script.remove("/sys/class/block/zd0");
     let why = reason(&script, "monitor", TANK, Exit::Generic);
     assert!(why.contains("tank/vol"), "{why}");
+}
+
+/// The options of the mount there, as the kernel's table has them.
+fn mounted_with(script: &Script, target: &str) -> String {
+    let mounts = script.read_file("/proc/self/mountinfo").unwrap_or_default();
+    let line = mounts
+        .lines()
+        .find(|line| line.split(' ').nth(4) == Some(target));
+    let line = line.unwrap_or_else(|| panic!("nothing is mounted on {target}: {mounts}"));
+    line.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn file_systems_are_mounted_with_what_snapshots_and_selinux_need() {
+    let script = machine();
+    let property =
+        |set: &str, name: &str, value: &str| format!("tank/{set}\t{name}\t{value}\tlocal\n");
+    let contexts = [
+        ("web", "context", "u:r:web_t:s0:c1,c2"),
+        ("web", "fscontext", "u:r:fs_t"),
+        ("db", "context", "none"),
+        ("db", "fscontext", "none"),
+        ("db", "rootcontext", "u:r:db_t"),
+    ];
+    let mut more = String::new();
+    for (set, mountpoint) in [
+        ("web", "/tank/web"),
+        ("db", "/tank/db"),
+        ("odd", "/tank/a,ro"),
+    ] {
+        more += &property(set, "type", "filesystem");
+        more += &property(set, "mountpoint", mountpoint);
+        more += &property(set, "canmount", "on");
+        for (_, name, value) in contexts.iter().filter(|(of, ..)| *of == set) {
+            more += &property(set, name, value);
+        }
+    }
+    listing_also(&script, &more);
+    ok(&script, "start", TANK);
+    for (target, expected) in [
+        ("/tank/data", "rw,zfsutil,mntpoint=/tank/data"),
+        (
+            "/tank/web",
+            "rw,zfsutil,context=\"u:r:web_t:s0:c1,c2\",mntpoint=/tank/web",
+        ),
+        (
+            "/tank/db",
+            "rw,zfsutil,rootcontext=\"u:r:db_t\",mntpoint=/tank/db",
+        ),
+        // The module would take what follows the comma for an option.
+        ("/tank/a,ro", "rw,zfsutil"),
+    ] {
+        assert_eq!(mounted_with(&script, target), expected);
+    }
 }
 
 #[test]

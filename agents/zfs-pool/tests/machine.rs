@@ -181,6 +181,11 @@ const LISTED: &str = "tank\ttype\tfilesystem\t-\ntank\tmountpoint\t/tank\tdefaul
                       tank/off\ttype\tfilesystem\t-\ntank/off\tmountpoint\t/tank/off\tdefault\ntank/off\tcanmount\tnoauto\tlocal\n\
                       tank/vol\ttype\tvolume\t-\ntank/vol\tvolmode\tdefault\tdefault\n";
 
+/// `zfs get` lists these lines as well.
+pub fn listing_also(script: &Script, lines: &str) {
+    script.when_matching(is_zfs_get, Reply::ok(format!("{LISTED}{lines}")));
+}
+
 /// A device with the list of a label at its place.
 pub fn device_with_label(state: u64, number: u64, hostname: &str, hostid: u64) -> Vec<u8> {
     let children: Vec<Vec<u8>> = (0..DISKS.len() as u64)

@@ -43,8 +43,8 @@ pub(super) const CREATE_POOL: &str = "create_pool() {
 }
 ";
 
-/// A raidz1 pool with a file system and a volume, on disks of both heads, made on the first and exported there. The
-/// second knows nothing yet of the partitions.
+/// A raidz1 pool with a file system, a snapshot of that, and a volume, on disks of both heads, made on the first and
+/// exported there. The second knows nothing yet of the partitions.
 fn make_pool(lab: &Guests) -> Result<Vec<Disk>> {
     give_hostids(lab)?;
     let disks = lab.shared_disks(3, "256M")?;
@@ -53,6 +53,8 @@ fn make_pool(lab: &Guests) -> Result<Vec<Disk>> {
         "{CREATE_POOL}set -e
 create_pool -o cachefile=none -O mountpoint=/tank tank raidz1 {}
 zfs create tank/data
+echo kept >/tank/data/file
+zfs snapshot tank/data@made
 zfs create -V 32M tank/vol1
 zpool export tank",
         paths.join(" ")
@@ -126,6 +128,9 @@ pub fn moves(lab: &Guests, count: usize) -> Result<()> {
         report
             .check()
             .with_context(|| format!("after move {number}, from {holder} to {next}"))?;
+        // Entered, it is mounted: the next stop has it to unmount as well.
+        let kept = cluster.output(&next, &["cat", "/tank/data/.zfs/snapshot/made/file"])?;
+        ensure!(kept.trim() == "kept", "the snapshot on {next}: {kept}");
         records += acks.count();
         holder = next;
         if number % 10 == 0 {
