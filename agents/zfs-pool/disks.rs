@@ -270,14 +270,30 @@ fn candidates(node: &Node, places: &[String]) -> Result<BTreeMap<String, String>
     let mut behind = BTreeSet::new();
     for device in found.keys() {
         for part in [device.clone(), whole_disk(node, device)?] {
-            let holders = node.list(&format!("/sys/class/block/{}/holders", base(&part)))?;
-            if holders.iter().any(|holder| holder.starts_with("dm-")) {
+            if is_behind_map(node, &part)? {
                 behind.insert(device.clone());
             }
         }
     }
     found.retain(|device, _| !behind.contains(device));
     Ok(found)
+}
+
+/// Has device mapper built something on it, as multipath does on a disk's paths? Its own partitions do not count: on a
+/// multipath device they are maps as well.
+fn is_behind_map(node: &Node, device: &str) -> Result<bool> {
+    for holder in node.list(&format!("/sys/class/block/{}/holders", base(device)))? {
+        if holder.starts_with("dm-") && !is_partition_map(node, &holder)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Is this a map of one partition, as kpartx makes them? Its UUID says so: "part1-" and the UUID of the whole.
+fn is_partition_map(node: &Node, name: &str) -> Result<bool> {
+    let uuid = node.read(&format!("/sys/class/block/{name}/dm/uuid"))?;
+    Ok(uuid.is_some_and(|uuid| uuid.starts_with("part")))
 }
 
 /// Not RAM, floppy and optical devices, and not a pool's own volumes.
@@ -318,15 +334,10 @@ pub fn whole_disk(node: &Node, device: &str) -> Result<String> {
     }
     let name = base(device);
     let class = format!("/sys/class/block/{name}");
-    let is_part_of_map = || -> Result<bool> {
-        Ok(node
-            .read(&format!("{class}/dm/uuid"))?
-            .is_some_and(|uuid| uuid.starts_with("part")))
-    };
     let whole = if node.read(&format!("{class}/partition"))?.is_some() {
         let real = node.real_path(&class)?.unwrap_or_default();
         real.rsplit('/').nth(1).map(str::to_owned)
-    } else if is_part_of_map()? {
+    } else if is_partition_map(node, name)? {
         node.list(&format!("{class}/slaves"))?.into_iter().next()
     } else {
         None
@@ -334,6 +345,7 @@ pub fn whole_disk(node: &Node, device: &str) -> Result<String> {
     Ok(format!("/dev/{}", whole.as_deref().unwrap_or(name)))
 }
 
+/// The partitions of a disk, of which those of a multipath device are maps that hold it.
 fn partitions(node: &Node, disk: &str) -> Result<Vec<String>> {
     let class = format!("/sys/class/block/{}", base(disk));
     let mut found = Vec::new();
@@ -341,6 +353,11 @@ fn partitions(node: &Node, disk: &str) -> Result<Vec<String>> {
         if name.starts_with(base(disk))
             && node.read(&format!("{class}/{name}/partition"))?.is_some()
         {
+            found.push(format!("/dev/{name}"));
+        }
+    }
+    for name in node.list(&format!("{class}/holders"))? {
+        if is_partition_map(node, &name)? {
             found.push(format!("/dev/{name}"));
         }
     }

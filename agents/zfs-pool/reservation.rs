@@ -76,6 +76,12 @@ pub fn take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32, others: boo
     }
     let key = KEYS | u64::from(hostid);
     let disks = whole(found);
+    ensure!(
+        !disks.is_empty(),
+        "parameter reservation: no disk of pool {} is found that could be reserved; searched: {}",
+        pool.pool,
+        found.searched.join(" ")
+    );
     // Before anything is taken: stop must know what to give back.
     node.set_hint(NOTE, &format!("{key:016x}\n{}\n", disks.join("\n")))
         .context("not reserving disks without a note of it")?;

@@ -10,9 +10,8 @@ use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
 use machine::{
-    ANNOUNCE, LINK, corrupt, device_with_label, imported_by_hand, listing_also, machine,
-    machine_last_used_by,
-    without_link,
+    ANNOUNCE, LINK, corrupt, device_with_label, import_by_hand, imported_by_hand, listing_also,
+    machine, machine_last_used_by, with_multipath, without_link,
 };
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
@@ -505,6 +504,60 @@ fn a_disk_of_another_host_is_preempted_only_by_force() {
         &script,
         "start",
         &with(&[("reservation", "wero"), ("reservation_missing", "1")]),
+    );
+}
+
+#[test]
+fn a_pool_on_partitions_of_multipath_devices_is_found_and_reserved_through_these() {
+    let wero = with(&[("reservation", "wero")]);
+    let script = machine();
+    with_multipath(&script);
+    ok(&script, "start", &wero);
+    let line = &commands(&script, "zpool import")[0];
+    let by_id = "-d /dev/disk/by-id/dm-uuid-part1-mpath-3600";
+    assert!(
+        line.contains(&format!("{by_id}sda {by_id}sdb {by_id}sdc 7")),
+        "{line}"
+    );
+    for (disk, keys) in [
+        ("dm-0", 1),
+        ("dm-2", 1),
+        ("dm-3", 0),
+        ("sda", 0),
+        ("sdd", 0),
+    ] {
+        script.disk(&format!("/dev/{disk}"), |disk| {
+            assert_eq!(disk.keys().len(), keys)
+        });
+    }
+    ok(&script, "monitor", &wero);
+    ok(&script, "stop", &wero);
+    // The whole device has been named: its partitions are looked at.
+    let devices = "/dev/dm-0 /dev/dm-1 /dev/dm-2";
+    ok(&script, "start", &with(&[("devices", devices)]));
+    let line = commands(&script, "zpool import").pop().unwrap_or_default();
+    assert!(
+        line.ends_with("-d /dev/dm-3 -d /dev/dm-5 -d /dev/dm-7 7"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_pool_without_a_disk_that_could_be_reserved_is_not_taken_over() {
+    let here = || {
+        let script = machine();
+        import_by_hand(&script, 7);
+        for disk in ["sda1", "sdb1", "sdc1"] {
+            script.write_file(&format!("/dev/{disk}"), "");
+        }
+        script
+    };
+    ok(&here(), "start", TANK);
+    let wero = with(&[("reservation", "wero")]);
+    let why = reason(&here(), "start", &wero, Exit::Generic);
+    assert!(
+        why.contains("no disk") && why.contains("/dev/disk/by-id"),
+        "{why}"
     );
 }
 

@@ -108,7 +108,7 @@ fn imported(tree: &Tree, guid: u64) {
 /// Somebody has imported a pool of that name, with this GUID; that of the disks is 7.
 pub fn imported_by_hand(guid: u64) -> Script {
     let script = machine();
-    imported(script.tree(), guid);
+    import_by_hand(&script, guid);
     script
 }
 
@@ -149,6 +149,11 @@ fn pool_lives_on(tree: &Tree) {
     tree.write(TXGS, &txgs(done.unwrap_or(0) + 1));
 }
 
+/// Somebody else imports it.
+pub fn import_by_hand(script: &Script, guid: u64) {
+    imported(script.tree(), guid);
+}
+
 /// The next import finds that the pool is not consistent.
 pub fn corrupt(script: &Script) {
     let said = "cannot import 'tank': I/O error\n\tRecovery is possible, but will result in some data loss.\n";
@@ -163,13 +168,13 @@ pub const ANNOUNCE: &str = "/sys/class/block/zd0/uevent";
 
 /// The next import brings a volume that udev has not linked to.
 pub fn without_link(script: &Script) {
-    let imported = |tree: &Tree| {
+    let without = |tree: &Tree| {
         import(tree).and(|tree| {
             tree.remove(LINK);
             tree.write(ANNOUNCE, "");
         })
     };
-    script.when_matching(is_import, Reply::given(imported));
+    script.when_matching(is_import, Reply::given(without));
 }
 
 const STATUS: &str = "  pool: tank\n state: ONLINE\nconfig:\n\n\tNAME       STATE READ WRITE CKSUM SLOW\n\ttank       ONLINE 0 0 0 0\n\
@@ -184,6 +189,53 @@ const LISTED: &str = "tank\ttype\tfilesystem\t-\ntank\tmountpoint\t/tank\tdefaul
 /// `zfs get` lists these lines as well.
 pub fn listing_also(script: &Script, lines: &str) {
     script.when_matching(is_zfs_get, Reply::ok(format!("{LISTED}{lines}")));
+}
+
+/// The disks are reached over two paths each, sda and sdd and so on: only what multipath and kpartx make of them has a name.
+pub fn with_multipath(script: &Script) {
+    let tree = script.tree();
+    for (number, disk) in DISKS.iter().enumerate() {
+        let other = ["sdd", "sde", "sdf"][number];
+        let label = device_with_label(1, number as u64, "n1", 1);
+        for path in [
+            format!("/dev/{disk}1"),
+            format!("/sys/class/block/{disk}1"),
+            format!("/sys/devices/host0/{disk}/{disk}1"),
+            format!("/dev/disk/by-id/wwn-{disk}"),
+            format!("/dev/disk/by-id/wwn-{disk}-part1"),
+        ] {
+            tree.remove(&path);
+        }
+        tree.write(&format!("/dev/{other}"), "");
+        let device = format!("/sys/devices/host1/{other}");
+        tree.mkdir(&format!("{device}/holders"));
+        tree.symlink(&device, &format!("/sys/class/block/{other}"));
+        let (whole, first, last) = (number, 3 + 2 * number, 4 + 2 * number);
+        let uuid = format!("mpath-3600{disk}");
+        map(tree, whole, &uuid, &[disk, other]);
+        for (part, map_of_part) in [(1, first), (9, last)] {
+            let whole = format!("dm-{whole}");
+            map(tree, map_of_part, &format!("part{part}-{uuid}"), &[&whole]);
+        }
+        tree.write_bytes(&format!("/dev/dm-{first}"), &label);
+    }
+}
+
+/// A map of device mapper as sysfs shows it.
+fn map(tree: &Tree, number: usize, uuid: &str, of: &[&str]) {
+    let name = format!("dm-{number}");
+    let device = format!("/sys/devices/virtual/block/{name}");
+    tree.write(&format!("{device}/dm/uuid"), &format!("{uuid}\n"));
+    tree.mkdir(&format!("{device}/holders"));
+    tree.symlink(&device, &format!("/sys/class/block/{name}"));
+    for below in of {
+        let below_device = format!("/sys/class/block/{below}");
+        tree.symlink(&below_device, &format!("{device}/slaves/{below}"));
+        tree.symlink(&device, &format!("{below_device}/holders/{name}"));
+    }
+    tree.write(&format!("/dev/{name}"), "");
+    let link = format!("/dev/disk/by-id/dm-uuid-{uuid}");
+    tree.symlink(&format!("/dev/{name}"), &link);
 }
 
 /// A device with the list of a label at its place.
