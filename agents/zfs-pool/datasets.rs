@@ -100,8 +100,15 @@ fn link(volume: &str) -> String {
     format!("/dev/zvol/{}", volume.replace(' ', "+"))
 }
 
-/// Loads keys, waits for volumes, mounts, and notes what is there.
-pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> {
+/// Are there links to volumes of the pool? Before it is imported, they are of an earlier time: udev has not come to remove
+/// them yet, and the device that one leads to may be another volume by now.
+pub fn has_links(node: &Node, pool: &ZfsPool) -> Result<bool> {
+    Ok(!node.list(&link(&pool.pool))?.is_empty())
+}
+
+/// Loads keys, waits for volumes, mounts, and notes what is there. With `old_links` no link is believed before the kernel
+/// was asked whose device it leads to.
+pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases, old_links: bool) -> Result<()> {
     let listed = Cmd::new("zfs").args([
         "get",
         "-Hp",
@@ -130,7 +137,7 @@ pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases) -> Result<()> 
     let mut expected = Expected::default();
     // Before the file systems, each of which gives udev something to do as well: links would have to wait for that.
     let volumes = needed_volumes(pool, node, &sets)?;
-    expected.volumes = await_volumes(node, pool, &volumes)?;
+    expected.volumes = await_volumes(node, pool, &volumes, old_links)?;
     if !expected.volumes.is_empty() {
         phases.end(node, "volumes");
     }
@@ -341,23 +348,44 @@ fn needed_volumes(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<S
     }
 }
 
+/// The volumes that have a link, and the device that this leads to: zd16 by tank/vm1.
+fn linked(node: &Node, volumes: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut linked = BTreeMap::new();
+    for volume in volumes {
+        if let Some(device) = node.real_path(&link(volume))? {
+            let device = device.trim_start_matches("/dev/").to_owned();
+            linked.insert(volume.clone(), device);
+        }
+    }
+    Ok(linked)
+}
+
 /// Waits until every volume has its block device; which that is. The module makes them in the background, and udev links to
 /// them later still, or never: then the kernel is asked which device is which volume, and told to announce it once more.
 /// As long as links come it is left in peace: to ask means to open each device, and an announcement is work for udev.
-fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<(String, String)>> {
+fn await_volumes(
+    node: &Node,
+    pool: &ZfsPool,
+    volumes: &[String],
+    old_links: bool,
+) -> Result<Vec<(String, String)>> {
     let mut known = BTreeMap::new();
     let mut announced = BTreeSet::new();
     let (mut most, mut last_came) = (0, node.now());
     let mut pause = Duration::from_millis(10);
     loop {
+        let linked = linked(node, volumes)?;
+        if old_links && linked.keys().any(|volume| !known.contains_key(volume)) {
+            let asked = known.values().cloned().collect();
+            known.extend(volume_devices(node, pool, &asked)?);
+        }
         let (mut there, mut missing) = (Vec::new(), Vec::new());
         for volume in volumes {
-            match node.real_path(&link(volume))? {
-                Some(device) => there.push((
-                    volume.clone(),
-                    device.trim_start_matches("/dev/").to_owned(),
-                )),
-                None => missing.push(volume),
+            match linked.get(volume) {
+                Some(device) if !old_links || known.get(volume) == Some(device) => {
+                    there.push((volume.clone(), device.clone()));
+                }
+                _ => missing.push(volume),
             }
         }
         if missing.is_empty() {
@@ -372,8 +400,8 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
             None => ASK_KERNEL,
         };
         if waited >= patience || hurry {
-            let linked = there.iter().map(|(_, device)| device);
-            let asked: BTreeSet<String> = linked.chain(known.values()).cloned().collect();
+            let devices = there.iter().map(|(_, device)| device);
+            let asked: BTreeSet<String> = devices.chain(known.values()).cloned().collect();
             known.extend(volume_devices(node, pool, &asked)?);
             let unknown: Vec<&&String> = missing
                 .iter()
@@ -385,6 +413,16 @@ fn await_volumes(node: &Node, pool: &ZfsPool, volumes: &[String]) -> Result<Vec<
                     unknown.len()
                 ),
                 None if hurry || waited >= patience + UDEV => {
+                    if let Some((volume, device)) = missing
+                        .iter()
+                        .find_map(|volume| linked.get_key_value(*volume))
+                    {
+                        bail!(
+                            "{} leads to {device}, expected {}: udev has not mended it",
+                            link(volume),
+                            known[volume]
+                        );
+                    }
                     warn!(
                         "udev has made no link for {} volumes, the first is {}; their devices are there",
                         missing.len(),

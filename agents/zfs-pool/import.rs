@@ -31,6 +31,7 @@ pub fn start(pool: &ZfsPool, node: &Node) -> Result<()> {
     let mut phases = Phases::begin(node);
     load_module(node)?;
     pool.check_name_is_free(node)?;
+    let old_links = datasets::has_links(node, pool)?;
     match pool.settled(node)? {
         None => {
             pool.call_helper(node, "pre-import")?;
@@ -49,7 +50,7 @@ pub fn start(pool: &ZfsPool, node: &Node) -> Result<()> {
             pool.pool
         ),
     }
-    datasets::bring_up(pool, node, &mut phases)?;
+    datasets::bring_up(pool, node, &mut phases, old_links)?;
     info!("pool {} is here: {}", pool.pool, phases.line());
     Ok(())
 }

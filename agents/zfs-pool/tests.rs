@@ -11,7 +11,7 @@ use ocf::{Exit, Outcome};
 use crate::pool::ZfsPool;
 use machine::{
     ANNOUNCE, LINK, corrupt, device_with_label, import_by_hand, imported_by_hand, listing_also,
-    machine, machine_last_used_by, with_multipath, without_link,
+    machine, machine_last_used_by, with_multipath, with_old_link, without_link,
 };
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
@@ -666,6 +666,29 @@ fn a_volume_that_udev_has_lost_is_announced_once_more() {
     let script = forgetful_machine();
     ok(&script, "start", TANK);
     assert!(script.tree().exists(LINK));
+}
+
+#[test]
+fn a_link_of_an_earlier_time_is_not_believed() {
+    let script = machine();
+    with_old_link(&script);
+    let why = reason(&script, "start", TANK, Exit::Generic);
+    assert!(
+        why.contains("/dev/zvol/tank/vol leads to zd16, expected zd0"),
+        "{why}"
+    );
+    let script = machine();
+    with_old_link(&script);
+    script.meanwhile(|tree: &Tree| {
+        if tree.read(ANNOUNCE).is_some_and(|text| text == "change") {
+            tree.remove(LINK);
+            tree.symlink("/dev/zd0", LINK);
+        }
+    });
+    ok(&script, "start", TANK);
+    // That is what monitor looks at.
+    script.remove("/sys/class/block/zd16");
+    ok(&script, "monitor", TANK);
 }
 
 #[test]

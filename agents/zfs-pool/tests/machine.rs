@@ -186,6 +186,23 @@ const LISTED: &str = "tank\ttype\tfilesystem\t-\ntank\tmountpoint\t/tank\tdefaul
                       tank/off\ttype\tfilesystem\t-\ntank/off\tmountpoint\t/tank/off\tdefault\ntank/off\tcanmount\tnoauto\tlocal\n\
                       tank/vol\ttype\tvolume\t-\ntank/vol\tvolmode\tdefault\tdefault\n";
 
+/// udev has not removed the link of an earlier time yet: the device it leads to will be another volume.
+pub fn with_old_link(script: &Script) {
+    let tree = script.tree();
+    tree.write("/dev/zd16", "tank/other");
+    tree.symlink("/dev/zd16", LINK);
+    let without = |tree: &Tree| {
+        tree.remove(LINK);
+        import(tree).and(|tree| {
+            tree.remove(LINK);
+            tree.symlink("/dev/zd16", LINK);
+            tree.write("/sys/class/block/zd16/dev", "230:16\n");
+            tree.write(ANNOUNCE, "");
+        })
+    };
+    script.when_matching(is_import, Reply::given(without));
+}
+
 /// `zfs get` lists these lines as well.
 pub fn listing_also(script: &Script, lines: &str) {
     script.when_matching(is_zfs_get, Reply::ok(format!("{LISTED}{lines}")));
