@@ -110,7 +110,9 @@ fn check_not_needed(pool: &ZfsPool, node: &Node) -> Result<()> {
 /// Unmounts all file systems of the pool, also snapshots, deepest first.
 fn unmount(pool: &ZfsPool, node: &Node, mounts: &[Mount]) -> Result<()> {
     let mut eviction = Eviction::begin(pool, node, mounts);
-    let mut targets: Vec<String> = mounts.iter().map(|mount| mount.target.clone()).collect();
+    // Not those of snapshots: with zfs_admin_snapshot=1, to remove such a directory is to destroy the snapshot.
+    let file_systems = mounts.iter().filter(|mount| !mount.source.contains('@'));
+    let mut targets: Vec<String> = file_systems.map(|mount| mount.target.clone()).collect();
     targets.sort_by(|a, b| b.cmp(a)); // The deeper before the one it lies in.
     while let Some(busy) = unmount_all(pool, node)? {
         eviction.step(&format!("{busy} is in use"))?;

@@ -207,6 +207,19 @@ fn file_systems_are_mounted_with_what_snapshots_and_selinux_need() {
 }
 
 #[test]
+fn a_snapshot_that_somebody_has_entered_is_unmounted_and_nothing_else() {
+    const ENTERED: &str = "/tank/data/.zfs/snapshot/made";
+    let script = machine();
+    ok(&script, "start", TANK);
+    let mut mounts = script.read_file("/proc/self/mountinfo").unwrap_or_default();
+    mounts += &format!("200 101 0:200 / {ENTERED} ro - zfs tank/data@made ro\n");
+    script.write_file("/proc/self/mountinfo", &mounts);
+    script.tree().mkdir(ENTERED);
+    ok(&script, "stop", TANK);
+    assert!(script.tree().exists(ENTERED));
+}
+
+#[test]
 fn nothing_is_imported_with_options_that_discard() {
     let script = machine();
     ok(&script, "start", TANK);
