@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cib::{Element, Stack, crm_script, pcs_script};
 use host::Host;
 
@@ -25,10 +25,12 @@ pub fn carry_out(
     answers: &mut dyn BufRead,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let pacemaker = Pacemaker {
-        host,
-        cib_file: asked.cib_file()?,
-    };
+    let cib_file = asked.cib_file()?;
+    if let Some(file) = &cib_file {
+        // Pacemaker's tools say that they cannot connect.
+        ensure!(host.size(file)?.is_some(), "{file}: there is no such file");
+    }
+    let pacemaker = Pacemaker { host, cib_file };
     match &asked.verb {
         Verb::Values { stack: None } => {
             for name in Stack::names() {
