@@ -1,6 +1,5 @@
 //! Start: the disks, who had them last, the import, and what belongs to the pool.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use ocf::prelude::*;
@@ -23,6 +22,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const RESERVE: Duration = Duration::from_secs(5);
 /// The hint with the module's parameters as they were.
 const TUNABLES: &str = "tunables";
+/// Where the module has its parameters.
+const PARAMETERS: &str = "/sys/module/zfs/parameters";
 /// Options that an administrator has allowed for the next import only.
 const ONCE: &str = "/run/hastor/zfs-pool-once";
 
@@ -446,12 +447,69 @@ fn await_settled(pool: &ZfsPool, node: &Node) -> Result<()> {
 }
 
 fn parameter(name: &str) -> String {
-    format!("/sys/module/zfs/parameters/{name}")
+    format!("{PARAMETERS}/{name}")
+}
+
+/// Fails if one of the parameters cannot be set here. The module is loaded; before it is, nothing can be said.
+pub fn check_tunables(pool: &ZfsPool, node: &Node) -> Result<()> {
+    if !node.is_dir(PARAMETERS) {
+        return Ok(());
+    }
+    for (name, _) in &pool.tunables.0 {
+        match node.mode(&parameter(name))? {
+            None => bail!(Exit::NotInstalled.because(format!(
+                "parameter tunables: the zfs module has no parameter \"{name}\""
+            ))),
+            // To root, too: sysfs looks at the mode itself.
+            Some(mode) if mode & 0o222 == 0 => bail!(Exit::NotInstalled.because(format!(
+                "parameter tunables: \"{name}\" of the zfs module cannot be set while it is loaded (mode {mode:04o}); expected one \
+                 that can be written"
+            ))),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Are module parameters set that a start has not set back?
 pub fn has_set_tunables(node: &Node) -> bool {
     node.hint(TUNABLES).is_some_and(|text| !text.is_empty())
+}
+
+/// A parameter of the module that an instance has set, as it notes it. The kernel has each once, for all pools.
+struct Tunable {
+    name: String,
+    /// What it was before any instance set it.
+    before: String,
+    /// Has it to stay set? Else it is being set back.
+    in_use: bool,
+}
+
+/// One a line: `set NAME=VALUE`, or `back NAME=VALUE` once it is being set back.
+fn tunables_in(note: &str) -> Vec<Tunable> {
+    let tunable = |line: &str| {
+        let (word, pair) = line.split_once(' ')?;
+        let (name, before) = pair.split_once('=')?;
+        Some(Tunable {
+            name: name.to_owned(),
+            before: before.to_owned(),
+            in_use: word == "set",
+        })
+    };
+    note.lines().filter_map(tunable).collect()
+}
+
+fn note_tunables(node: &Node, tunables: &[Tunable]) -> Result<()> {
+    let line = |tunable: &Tunable| {
+        let word = if tunable.in_use { "set" } else { "back" };
+        format!("{word} {}={}\n", tunable.name, tunable.before)
+    };
+    node.set_hint(TUNABLES, &tunables.iter().map(line).collect::<String>())
+}
+
+fn tunables_of_others(node: &Node) -> Vec<Tunable> {
+    let notes = node.hints_of_others(TUNABLES);
+    notes.iter().flat_map(|note| tunables_in(note)).collect()
 }
 
 fn set_tunables(pool: &ZfsPool, node: &Node) -> Result<()> {
@@ -460,30 +518,71 @@ fn set_tunables(pool: &ZfsPool, node: &Node) -> Result<()> {
     if pool.tunables.0.is_empty() {
         return Ok(());
     }
-    let mut before = String::new();
+    check_tunables(pool, node)?;
+    // Another pool's start may be under way: then how it was is what that has noted. Looked at before the kernel and after
+    // it, since others begin and end at any time.
+    let mut others = tunables_of_others(node);
+    let mut tunables = Vec::new();
     for (name, _) in &pool.tunables.0 {
-        let value = node.read(&parameter(name))?;
-        let value = value.with_context(|| {
+        let value = node.read(&parameter(name))?.with_context(|| {
             format!("parameter tunables: the zfs module has no parameter \"{name}\"")
         })?;
-        let _ = writeln!(before, "{name}={}", value.trim());
+        tunables.push(Tunable {
+            name: name.clone(),
+            before: value.trim().to_owned(),
+            in_use: true,
+        });
     }
-    node.set_hint(TUNABLES, &before)?;
+    others.extend(tunables_of_others(node));
+    for tunable in &mut tunables {
+        if let Some(other) = others.iter().find(|other| other.name == tunable.name) {
+            tunable.before.clone_from(&other.before);
+        }
+    }
+    note_tunables(node, &tunables)?;
     for (name, value) in &pool.tunables.0 {
         node.write(&parameter(name), value)?;
     }
     Ok(())
 }
 
-/// Sets module parameters back to what they were.
+/// Sets module parameters back to what they were, apart from those that another pool's start has set still: that will do
+/// it. One that cannot be set back is warned of, and stays noted for the next attempt.
 pub fn restore_tunables(node: &Node) -> Result<()> {
-    let Some(before) = node.hint(TUNABLES).filter(|text| !text.is_empty()) else {
+    let Some(note) = node.hint(TUNABLES).filter(|text| !text.is_empty()) else {
         return Ok(());
     };
-    for (name, value) in before.lines().filter_map(|line| line.split_once('=')) {
-        node.write(&parameter(name), value)?;
+    let mut tunables = tunables_in(&note);
+    tunables
+        .iter_mut()
+        .for_each(|tunable| tunable.in_use = false);
+    // First, and only then it is looked who else there is: of two that end at once, neither must leave it to the other.
+    note_tunables(node, &tunables)?;
+    let others = tunables_of_others(node);
+    tunables.retain(|Tunable { name, before, .. }| {
+        if others
+            .iter()
+            .any(|other| other.in_use && other.name == *name)
+        {
+            return false;
+        }
+        let restored = node.write(&parameter(name), before);
+        restored
+            .inspect_err(|error| {
+                warn!("the zfs module's parameter {name} is not set back to {before}: {error:#}");
+            })
+            .is_err()
+    });
+    note_tunables(node, &tunables)
+}
+
+/// The last attempt of a stop. A parameter that cannot be set back is no part of the pool: no reason to fence the node.
+pub fn give_up_tunables(node: &Node) -> Result<()> {
+    restore_tunables(node)?;
+    match has_set_tunables(node) {
+        true => node.set_hint(TUNABLES, ""),
+        false => Ok(()),
     }
-    node.set_hint(TUNABLES, "")
 }
 
 /// How long each phase of an action took, for one line in the log.

@@ -165,7 +165,8 @@ pub struct ZfsPool {
     /// Module parameters during start
     ///
     /// As name=value words, such as zfs_scan_suspend_progress=1: parameters of the zfs module that are set while the pool
-    /// is imported, and set back afterwards.
+    /// is imported, and set back afterwards. They hold for all pools of the node: when several start together, the last one
+    /// sets back. One that does not exist or cannot be written fails the start.
     #[arg(long, default_value = "")]
     pub tunables: Tunables,
 
@@ -235,6 +236,7 @@ impl Agent for ZfsPool {
             )));
         }
         boot::check(self, node)?;
+        import::check_tunables(self, node)?;
         if node.call().action == "validate-all" {
             let found = disks::find(self, node)?;
             found.check_all_there()?;

@@ -17,7 +17,7 @@ use probe::zfs::message::{self, Refusal};
 use probe::zfs::{self, PoolState};
 
 use crate::datasets;
-use crate::import::{Phases, restore_tunables};
+use crate::import::{Phases, give_up_tunables};
 use crate::pool::ZfsPool;
 use crate::reservation;
 use crate::values::{ForceUnmount, OnSuspended};
@@ -54,7 +54,7 @@ pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
     }
     // Only now that nothing here can write to the disks any more.
     reservation::give_back(node)?;
-    restore_tunables(node)?;
+    give_up_tunables(node)?;
     if exported {
         pool.call_helper(node, "post-export")?;
     }

@@ -735,3 +735,78 @@ fn udev_is_left_alone_while_it_is_busy_and_nothing_is_mounted_meanwhile() {
             .is_some_and(|waits| waits.len() >= 20)
     );
 }
+
+const TUNABLE: &str = "/sys/module/zfs/parameters/zfs_scan_suspend_progress";
+const SUSPENDED_SCAN: (&str, &str) = ("tunables", "zfs_scan_suspend_progress=1");
+const OTHERS_TUNABLES: &str = "/run/hastor/zfs-pool/other/tunables";
+
+/// The next import does this, too.
+fn while_importing(script: &Script, effect: impl Fn(&Tree) + Send + Sync + Clone + 'static) {
+    let imports = move |tree: &Tree| machine::import(tree).and(effect.clone());
+    script.when_matching(machine::is_import, Reply::given(imports));
+}
+
+#[test]
+fn a_tunable_that_cannot_be_written_fails_the_start_and_no_stop() {
+    use std::os::unix::fs::PermissionsExt;
+    let params = with(&[SUSPENDED_SCAN]);
+    let script = machine();
+    let read_only = std::fs::Permissions::from_mode(0o444);
+    std::fs::set_permissions(script.path(TUNABLE), read_only).unwrap();
+    let why = reason(&script, "start", &params, Exit::NotInstalled);
+    assert!(
+        why.contains("zfs_scan_suspend_progress") && why.contains("0444"),
+        "{why}"
+    );
+    ok(&script, "stop", &params);
+    let why = reason(
+        &script,
+        "start",
+        &with(&[("tunables", "zfs_no_such=1")]),
+        Exit::NotInstalled,
+    );
+    assert!(why.contains("zfs_no_such"), "{why}");
+}
+
+#[test]
+fn a_tunable_that_cannot_be_set_back_keeps_no_pool() {
+    let params = with(&[SUSPENDED_SCAN]);
+    let script = machine();
+    while_importing(&script, |tree| tree.remove(TUNABLE));
+    ok(&script, "start", &params);
+    ok(&script, "monitor", &params);
+    // It can be written again: a later attempt sets it back.
+    script.write_file(TUNABLE, "1");
+    ok(&script, "stop", &params);
+    assert_eq!(script.read_file(TUNABLE).as_deref(), Some("0"));
+
+    ok(&script, "start", &params);
+    ok(&script, "stop", &params);
+    reason(&script, "monitor", &params, Exit::NotRunning);
+}
+
+#[test]
+fn the_last_of_several_pools_sets_a_tunable_back() {
+    let params = with(&[SUSPENDED_SCAN]);
+    // The other one is still importing when this one has done so.
+    let script = machine();
+    script.write_file(TUNABLE, "1");
+    script.write_file(OTHERS_TUNABLES, "set zfs_scan_suspend_progress=0\n");
+    ok(&script, "start", &params);
+    assert_eq!(script.read_file(TUNABLE).as_deref(), Some("1"));
+    let mut other = ocf::testing::call("stop", [("pool".to_owned(), "other".to_owned())].into());
+    other.instance = "other".into();
+    let outcome = ocf::execute::<ZfsPool>(&other, &script.host(Duration::from_secs(20)));
+    assert_eq!(outcome.exit, Exit::Success, "{outcome:?}");
+    assert_eq!(script.read_file(TUNABLE).as_deref(), Some("0"));
+
+    // It has imported, or is about to set it back, when this one is done.
+    for note in ["", "back zfs_scan_suspend_progress=0\n"] {
+        let script = machine();
+        script.write_file(TUNABLE, "1");
+        script.write_file(OTHERS_TUNABLES, "set zfs_scan_suspend_progress=0\n");
+        while_importing(&script, move |tree| tree.write(OTHERS_TUNABLES, note));
+        ok(&script, "start", &params);
+        assert_eq!(script.read_file(TUNABLE).as_deref(), Some("0"), "{note}");
+    }
+}

@@ -82,11 +82,13 @@ fn is_zfs_get(cmd: &Cmd) -> bool {
     cmd.program() == "zfs" && cmd.arguments().first().is_some_and(|word| word == "get")
 }
 
-fn is_import(cmd: &Cmd) -> bool {
+/// Is this the command that imports?
+pub fn is_import(cmd: &Cmd) -> bool {
     cmd.program() == "zpool" && cmd.arguments().first().is_some_and(|word| word == "import")
 }
 
-fn import(tree: &Tree) -> Reply {
+/// What that does.
+pub fn import(tree: &Tree) -> Reply {
     if tree.exists(STATE) {
         return Reply::fails(
             1,
