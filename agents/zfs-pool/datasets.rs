@@ -7,7 +7,7 @@ use std::time::Duration;
 use host::MountFlags;
 use ocf::prelude::*;
 use probe::mounts::{self, Mount};
-use probe::zfs::listing;
+use probe::zfs::{listing, message};
 
 use crate::import::Phases;
 use crate::pool::ZfsPool;
@@ -25,6 +25,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(80);
 const UDEV_IS_BUSY: &str = "/run/udev/queue";
 /// What is left of the action's time when no more waiting makes sense.
 const HURRY: Duration = Duration::from_secs(3);
+
+/// How long ZFS may take at most to say what has become of something that is missing.
+const ASKING: Duration = Duration::from_secs(10);
+
+/// How long that is given time to come back first.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// The properties that are asked for.
 const PROPERTIES: &str = "type,mountpoint,canmount,mounted,keystatus,encryptionroot,keylocation,volmode,atime,relatime,devices,exec,\
@@ -70,34 +76,240 @@ impl Expected {
 
     /// Fails if something is not there. By the kernel's tables: nothing on the pool is touched.
     pub fn check(&self, node: &Node) -> Result<()> {
-        if !self.mounted.is_empty() {
-            let mounts = mounts::of(node, None)?;
-            let there: BTreeSet<(&str, &str)> = mounts
-                .iter()
-                .filter(|mount| mount.kind == "zfs")
-                .map(|mount| (mount.source.as_str(), mount.target.as_str()))
-                .collect();
-            if let Some((dataset, target)) = self
-                .mounted
-                .iter()
-                .find(|(dataset, target)| !there.contains(&(dataset.as_str(), target.as_str())))
-            {
-                bail!("dataset {dataset} is not mounted on {target}");
-            }
+        self.missing(node)?.check_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mounted.is_empty() && self.volumes.is_empty()
+    }
+
+    /// Fails if this, which is missing, is anything.
+    fn check_empty(&self) -> Result<()> {
+        if let Some((dataset, target)) = self.mounted.first() {
+            bail!("dataset {dataset} is not mounted on {target}");
         }
-        for (volume, device) in &self.volumes {
-            ensure!(
-                node.is_dir(&format!("/sys/class/block/{device}")),
-                "volume {volume} has lost its block device {device}"
-            );
+        if let Some((volume, device)) = self.volumes.first() {
+            bail!("volume {volume} has lost its block device {device}");
         }
         Ok(())
     }
+
+    /// What of it is not there, by the kernel's tables.
+    fn missing(&self, node: &Node) -> Result<Expected> {
+        let mut missing = Expected::default();
+        if !self.mounted.is_empty() {
+            let there = places(node)?;
+            let is_missing = |place: &&(String, String)| !there.contains(*place);
+            missing.mounted = self.mounted.iter().filter(is_missing).cloned().collect();
+        }
+        let is_missing = |(_, device): &&(String, String)| !is_device(node, device);
+        missing.volumes = self.volumes.iter().filter(is_missing).cloned().collect();
+        Ok(missing)
+    }
+}
+
+/// The file systems that the kernel has mounted, each with its place.
+fn places(node: &Node) -> Result<BTreeSet<(String, String)>> {
+    let mounts = mounts::of(node, None)?.into_iter();
+    Ok(mounts
+        .filter(|mount| mount.kind == "zfs")
+        .map(|mount| (mount.source, mount.target))
+        .collect())
+}
+
+/// Has the kernel a block device of this name?
+fn is_device(node: &Node, device: &str) -> bool {
+    node.is_dir(&format!("/sys/class/block/{device}"))
+}
+
+/// The device that udev has linked to a volume: zd0.
+fn linked_device(node: &Node, volume: &str) -> Result<Option<String>> {
+    let device = node.real_path(&link(volume))?;
+    Ok(device.map(|device| device.trim_start_matches("/dev/").to_owned()))
 }
 
 fn link(volume: &str) -> String {
     // udev escapes a space in a name with a plus sign.
     format!("/dev/zvol/{}", volume.replace(' ', "+"))
+}
+
+/// Fails if something that belongs to the pool is not there, unless ZFS says that this is how somebody wants it: then that is
+/// noted. ZFS is asked only if something is missing.
+pub fn watch(pool: &ZfsPool, node: &Node, mut expected: Expected) -> Result<()> {
+    if expected.missing(node)?.is_empty() {
+        return Ok(());
+    }
+    // What is being renamed or moved is unmounted for a moment, and ZFS still says what was.
+    let mut changed = expected_changes(pool, node, &expected);
+    if changed.is_err() {
+        node.sleep(SETTLE);
+        changed = expected_changes(pool, node, &expected);
+    }
+    for Change { name, place, why } in changed? {
+        match &place {
+            Some(place) => warn!("{name}: {why}; watching {place} from now on"),
+            None => warn!("{name}: {why}; it is watched no longer"),
+        }
+        let entries = expected.mounted.iter_mut().chain(&mut expected.volumes);
+        for entry in entries.filter(|entry| entry.0 == name) {
+            entry.1 = place.clone().unwrap_or_default();
+        }
+    }
+    expected.mounted.retain(|(_, target)| !target.is_empty());
+    expected.volumes.retain(|(_, device)| !device.is_empty());
+    expected
+        .note(node)
+        .unwrap_or_else(|error| warn!("{error:#}"));
+    Ok(())
+}
+
+/// What somebody has done to a dataset that is not where it was.
+struct Change {
+    name: String,
+    /// Where it is now, if it is to be anywhere.
+    place: Option<String>,
+    why: String,
+}
+
+impl Change {
+    fn new(set: &Dataset, place: Option<&str>, why: String) -> Change {
+        Change {
+            name: set.name.clone(),
+            place: place.map(str::to_owned),
+            why,
+        }
+    }
+}
+
+/// How each of the missing has been changed on purpose; an error that names one which has not, or what cannot be known.
+fn expected_changes(pool: &ZfsPool, node: &Node, expected: &Expected) -> Result<Vec<Change>> {
+    let missing = expected.missing(node)?;
+    let Err(error) = missing.check_empty() else {
+        return Ok(Vec::new());
+    };
+    match changes(pool, node, &missing) {
+        Ok(Some(changes)) => Ok(changes),
+        Ok(None) => Err(error),
+        Err(why) => {
+            warn!("what is missing may have been taken away, but ZFS does not say so: {why:#}");
+            Err(error)
+        }
+    }
+}
+
+/// How each of the missing has been changed on purpose; None if one has not.
+fn changes(pool: &ZfsPool, node: &Node, missing: &Expected) -> Result<Option<Vec<Change>>> {
+    let names = missing.mounted.iter().chain(&missing.volumes);
+    let mut names: BTreeSet<&String> = names.map(|(name, _)| name).collect();
+    // That there is an answer for the pool itself proves that a dataset is gone, and not the pool.
+    names.insert(&pool.pool);
+    let asked = get(&[], names).at_most(ASKING.min(node.time_left() / 3));
+    // Its exit status is 1 as soon as one of them does not exist.
+    let answer = node.ask(&asked)?;
+    let sets = Dataset::parse(&answer.stdout)?;
+    let find = |name: &String| -> Result<Option<&Dataset>> {
+        let set = sets.iter().find(|set| set.name == *name);
+        ensure!(
+            set.is_some() || message::is_no_such_dataset(&answer.stderr, name),
+            "zfs get says nothing of {name}: {}",
+            answer.stderr.trim()
+        );
+        Ok(set)
+    };
+    find(&pool.pool)?.context("there is no such pool")?;
+    let mut changes = Vec::new();
+    for (name, target) in &missing.mounted {
+        changes.push(change(pool, name, find(name)?, |set| {
+            Ok(moved_file_system(set, target))
+        })?);
+    }
+    for (name, _) in &missing.volumes {
+        changes.push(change(pool, name, find(name)?, |set| {
+            moved_volume(node, set)
+        })?);
+    }
+    Ok(changes.into_iter().collect())
+}
+
+/// What has become of a dataset; `moved` says it of one that can be used.
+fn change(
+    pool: &ZfsPool,
+    name: &str,
+    set: Option<&Dataset>,
+    moved: impl FnOnce(&Dataset) -> Result<Option<Change>>,
+) -> Result<Option<Change>> {
+    match set {
+        None => Ok(Some(Change {
+            name: name.to_owned(),
+            place: None,
+            why: "it does not exist any more".into(),
+        })),
+        Some(set) if set.is_locked() => {
+            let why = "its key is not loaded any more".into();
+            Ok((!pool.require_keys.is_on()).then(|| Change::new(set, None, why)))
+        }
+        Some(set) => moved(set),
+    }
+}
+
+/// What was done to a file system that is not mounted on `target`; None if it ought to be.
+fn moved_file_system(set: &Dataset, target: &str) -> Option<Change> {
+    let mountpoint = set.get("mountpoint");
+    if !set.is_mountable() {
+        let canmount = set.get("canmount");
+        let why = format!(
+            "it is not to be mounted any more (canmount={canmount}, mountpoint={mountpoint})"
+        );
+        return Some(Change::new(set, None, why));
+    }
+    let why = format!("its mountpoint is not {target} any more");
+    (mountpoint != target).then(|| Change::new(set, Some(mountpoint), why))
+}
+
+/// What was done to a volume that has lost the device it had; None if it ought to have one and has not.
+fn moved_volume(node: &Node, set: &Dataset) -> Result<Option<Change>> {
+    if !device_rule(node)?(set) {
+        let volmode = set.get("volmode");
+        let why = format!("it has no block device any more (volmode={volmode})");
+        return Ok(Some(Change::new(set, None, why)));
+    }
+    let device = linked_device(node, &set.name)?.filter(|device| is_device(node, device));
+    let why = "it has another block device".to_owned();
+    Ok(device.map(|device| Change::new(set, Some(&device), why)))
+}
+
+/// Notes anew what monitor watches: what was made since the start, too, if it is in its place.
+pub fn renew(pool: &ZfsPool, node: &Node) -> Result<()> {
+    let Some(noted) = Expected::noted(node) else {
+        return Ok(());
+    };
+    let sets = list(pool, node, ASKING)?;
+    let mut expected = Expected::default();
+    if pool.mount.is_on() {
+        let there = places(node)?;
+        let is_noted = |name: &String| noted.mounted.iter().any(|(noted, _)| noted == name);
+        for set in sets
+            .iter()
+            .filter(|set| set.is_mountable() && !set.is_locked())
+        {
+            let entry = (set.name.clone(), set.get("mountpoint").to_owned());
+            // One that ought to be mounted and is not stays missing.
+            if there.contains(&entry) || is_noted(&entry.0) {
+                expected.mounted.push(entry);
+            }
+        }
+    }
+    for name in needed_volumes(pool, node, &sets)? {
+        let device = linked_device(node, &name)?;
+        let before = || {
+            let noted = noted.volumes.iter().find(|(noted, _)| *noted == name);
+            noted.map(|(_, device)| device.clone())
+        };
+        if let Some(device) = device.or_else(before) {
+            expected.volumes.push((name, device));
+        }
+    }
+    expected.note(node)
 }
 
 /// Are there links to volumes of the pool? Before it is imported, they are of an earlier time: udev has not come to remove
@@ -109,25 +321,7 @@ pub fn has_links(node: &Node, pool: &ZfsPool) -> Result<bool> {
 /// Loads keys, waits for volumes, mounts, and notes what is there. With `old_links` no link is believed before the kernel
 /// was asked whose device it leads to.
 pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases, old_links: bool) -> Result<()> {
-    let listed = Cmd::new("zfs").args([
-        "get",
-        "-Hp",
-        "-r",
-        "-t",
-        "filesystem,volume",
-        "-o",
-        "name,property,value,source",
-        PROPERTIES,
-        &pool.pool,
-    ]);
-    let ask = || -> Result<Vec<Dataset>> {
-        let said = node.run(&listed)?.stdout;
-        let sets = listing::parse(&said).context("what zfs get says")?;
-        Ok(sets
-            .into_iter()
-            .map(|(name, properties)| Dataset { name, properties })
-            .collect())
-    };
+    let ask = || list(pool, node, node.time_left());
     let mut sets = ask()?;
     phases.end(node, "list");
     if load_keys(pool, node, &sets)? {
@@ -149,6 +343,21 @@ pub fn bring_up(pool: &ZfsPool, node: &Node, phases: &mut Phases, old_links: boo
     expected.check(node)
 }
 
+/// Asks for the properties of these datasets.
+fn get<'a>(options: &[&str], names: impl IntoIterator<Item = &'a String>) -> Cmd {
+    Cmd::new("zfs")
+        .args(["get", "-Hp", "-o", "name,property,value,source"])
+        .args(options)
+        .arg(PROPERTIES)
+        .args(names)
+}
+
+/// All file systems and volumes of the pool.
+fn list(pool: &ZfsPool, node: &Node, limit: Duration) -> Result<Vec<Dataset>> {
+    let asked = get(&["-r", "-t", "filesystem,volume"], [&pool.pool]).at_most(limit);
+    Dataset::parse(&node.run(&asked)?.stdout)
+}
+
 /// A dataset with its properties.
 struct Dataset {
     name: String,
@@ -156,6 +365,15 @@ struct Dataset {
 }
 
 impl Dataset {
+    /// From what `zfs get` prints.
+    fn parse(said: &str) -> Result<Vec<Dataset>> {
+        let sets = listing::parse(said).context("what zfs get says")?;
+        Ok(sets
+            .into_iter()
+            .map(|(name, properties)| Dataset { name, properties })
+            .collect())
+    }
+
     fn get(&self, property: &str) -> &str {
         self.properties.get(property).map_or("-", String::as_str)
     }
@@ -314,8 +532,8 @@ fn options(set: &Dataset, target: &str) -> String {
     options
 }
 
-/// The volumes that start waits for, and monitor looks at.
-fn needed_volumes(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<String>> {
+/// Which datasets have a block device.
+fn device_rule(node: &Node) -> Result<impl Fn(&Dataset) -> bool> {
     let parameter = |name: &str| -> Result<String> {
         let text = node.read(&format!("/sys/module/zfs/parameters/{name}"))?;
         Ok(text.unwrap_or_default().trim().to_owned())
@@ -323,17 +541,22 @@ fn needed_volumes(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<S
     // For volmode=default; 3 is none. And a switch for all volumes.
     let none_by_default = parameter("zvol_volmode")? == "3";
     let none_at_all = parameter("zvol_inhibit_dev")? == "1";
-    let is_device = |set: &&Dataset| {
+    Ok(move |set: &Dataset| {
         let has_mode = match set.get("volmode") {
             "none" => false,
             "default" => !none_by_default,
             _ => true,
         };
-        set.get("type") == "volume" && has_mode && !none_at_all && !set.is_locked()
-    };
+        set.get("type") == "volume" && has_mode && !none_at_all
+    })
+}
+
+/// The volumes that start waits for, and monitor looks at.
+fn needed_volumes(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<String>> {
+    let has_device = device_rule(node)?;
     let volumes: Vec<String> = sets
         .iter()
-        .filter(is_device)
+        .filter(|set| has_device(set) && !set.is_locked())
         .map(|set| set.name.clone())
         .collect();
     match &pool.wait_volumes {
@@ -352,8 +575,7 @@ fn needed_volumes(pool: &ZfsPool, node: &Node, sets: &[Dataset]) -> Result<Vec<S
 fn linked(node: &Node, volumes: &[String]) -> Result<BTreeMap<String, String>> {
     let mut linked = BTreeMap::new();
     for volume in volumes {
-        if let Some(device) = node.real_path(&link(volume))? {
-            let device = device.trim_start_matches("/dev/").to_owned();
+        if let Some(device) = linked_device(node, volume)? {
             linked.insert(volume.clone(), device);
         }
     }

@@ -9,7 +9,7 @@ use ocf::prelude::*;
 use probe::attributes;
 use probe::zfs::{self, PoolState};
 
-use crate::datasets::Expected;
+use crate::datasets::{self, Expected};
 use crate::values::{
     self, Force, ForceUnmount, ImportArgs, Multihost, OnSuspended, Paths, Reservation, Tunables,
     Volumes,
@@ -32,7 +32,11 @@ const PUBLISH: Duration = Duration::from_secs(5);
 /// waited for. Imports discard nothing by themselves: the options -F, -X, -T and -m of zpool import are used only once, if
 /// an administrator has put them into /run/hastor/zfs-pool-once/POOL on the node.
 ///
-/// Monitors read kernel statistics only: no process is started, and nothing on the pool is touched. At depth 10 a monitor
+/// Monitors read kernel statistics only: no process is started, and nothing on the pool is touched. They watch the file
+/// systems and volumes that were there after the start. One that is missing is a failure, unless ZFS, which is asked by a
+/// command then, says that an administrator has destroyed, renamed or moved it, or wants it not to be mounted: that is
+/// logged as a warning, and it is watched no longer, or where it is now. What was made or renamed while the pool was here is
+/// watched from the next start or reload on. At depth 10 a monitor
 /// waits until a transaction group is written, and looks at reservations; at depth 20 it also reads error counters.
 ///
 /// Parameters have the names and meanings they have in ocf:heartbeat:ZFS, which forces every import; here force=auto
@@ -106,7 +110,7 @@ pub struct ZfsPool {
     /// Mount the datasets
     ///
     /// Whether start mounts the pool's file systems (those with canmount=on and a mountpoint of their own) and monitor
-    /// watches them.
+    /// watches them, as long as they are to be mounted.
     #[arg(long, default_value = "true")]
     pub mount: Flag,
 
@@ -259,7 +263,9 @@ impl Agent for ZfsPool {
         match (Expected::noted(node), node.call()) {
             // Whatever is missing: it is here, and a stop will take it away.
             (_, call) if call.is_probe() => {}
-            (Some(expected), _) => expected.check(node)?,
+            // A start makes up for what is missing, and notes it all anew.
+            (Some(expected), call) if call.action == "start" => expected.check(node)?,
+            (Some(expected), _) => datasets::watch(self, node, expected)?,
             // Not by this resource's start, so nothing is known of what belongs to it: start goes on from here.
             (None, call) if call.action == "start" => {
                 bail!("pool {} was imported by something else", self.pool)
@@ -288,8 +294,13 @@ impl Agent for ZfsPool {
         release::stop(self, node)
     }
 
-    /// What may change is read anew by every action.
-    fn reload(&self, _node: &Node) -> Result<()> {
+    /// What may change is read anew by every action; only what monitor watches is noted.
+    fn reload(&self, node: &Node) -> Result<()> {
+        let state = zfs::state(node, &self.pool);
+        if let Ok(Some(PoolState::Online | PoolState::Degraded)) = state {
+            datasets::renew(self, node)
+                .unwrap_or_else(|error| warn!("monitor watches what it did before: {error:#}"));
+        }
         Ok(())
     }
 }

@@ -138,12 +138,7 @@ fn what_belongs_to_the_pool_is_watched() {
     ok(&script, "start", TANK);
     let mounts = script.read_file("/proc/self/mountinfo").unwrap();
     assert!(mounts.contains(" /tank/data "), "{mounts}");
-    let without: String = mounts
-        .lines()
-        .filter(|line| !line.contains(" /tank/data "))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    script.write_file("/proc/self/mountinfo", &without);
+    unmounted(&script, "/tank/data");
     let why = reason(&script, "monitor", TANK, Exit::Generic);
     assert!(why.contains("tank/data"), "{why}");
     script.write_file("/proc/self/mountinfo", &mounts);
@@ -809,4 +804,165 @@ fn the_last_of_several_pools_sets_a_tunable_back() {
         ok(&script, "start", &params);
         assert_eq!(script.read_file(TUNABLE).as_deref(), Some("0"), "{note}");
     }
+}
+
+/// Takes the mount of a dataset away, as whoever changes it does.
+fn unmounted(script: &Script, target: &str) {
+    let mounts = script.read_file("/proc/self/mountinfo").unwrap_or_default();
+    let place = format!(" {target} ");
+    let rest = mounts.lines().filter(|line| !line.contains(&place));
+    let rest: String = rest.map(|line| format!("{line}\n")).collect();
+    script.write_file("/proc/self/mountinfo", &rest);
+}
+
+/// What ZFS says when it is asked for the pool and one of its datasets, and not for all of them.
+fn when_asked(script: &Script, said: &str, stderr: &str) {
+    const POOL: &str = "tank\ttype\tfilesystem\t-\n";
+    let is_question = |cmd: &host::Cmd| {
+        cmd.to_string().starts_with("zfs get") && !cmd.arguments().contains(&"-r".to_owned())
+    };
+    let (said, stderr) = (format!("{POOL}{said}"), stderr.to_owned());
+    script.when_matching(is_question, Reply::says(stderr.is_empty(), said, stderr));
+}
+
+const GONE: &str = "cannot open 'tank/data': dataset does not exist\n";
+
+#[test]
+fn a_dataset_that_was_changed_on_purpose_is_not_missed() {
+    let data = |mountpoint: &str, canmount: &str| {
+        format!(
+            "tank/data\ttype\tfilesystem\t-\ntank/data\tmountpoint\t{mountpoint}\tlocal\ntank/data\tcanmount\t{canmount}\tlocal\n"
+        )
+    };
+    for (said, stderr) in [
+        (String::new(), GONE),
+        (data("/srv/data", "on"), ""),
+        (data("none", "on"), ""),
+        (data("/tank/data", "off"), ""),
+    ] {
+        let script = machine();
+        ok(&script, "start", TANK);
+        when_asked(&script, &said, stderr);
+        unmounted(&script, "/tank/data");
+        let moves = said.contains("/srv/data");
+        if moves {
+            let mounts = script.read_file("/proc/self/mountinfo").unwrap();
+            let line = "200 1 0:200 / /srv/data rw - zfs tank/data rw\n";
+            script.write_file("/proc/self/mountinfo", &(mounts + line));
+        }
+        ok(&script, "monitor", TANK);
+        script.clear_steps();
+        ok(&script, "monitor", TANK);
+        assert_eq!(
+            script.steps(),
+            Vec::<String>::new(),
+            "it asks again: {said}"
+        );
+        if moves {
+            when_asked(&script, &said, "");
+            unmounted(&script, "/srv/data");
+            let why = reason(&script, "monitor", TANK, Exit::Generic);
+            assert!(why.contains("/srv/data"), "{why}");
+        }
+    }
+}
+
+#[test]
+fn a_dataset_that_is_missing_is_an_error_unless_zfs_says_why() {
+    let data = "tank/data\ttype\tfilesystem\t-\ntank/data\tmountpoint\t/tank/data\tlocal\ntank/data\tcanmount\ton\tlocal\n";
+    for (said, stderr) in [
+        (data.to_owned(), ""),
+        (format!("{data}tank/data\tkeystatus\tunavailable\t-\n"), ""),
+        (String::new(), "cannot open 'tank/data': I/O error\n"),
+        (
+            String::new(),
+            "cannot open 'tank/data2': dataset does not exist\n",
+        ),
+    ] {
+        let script = machine();
+        ok(&script, "start", TANK);
+        when_asked(&script, &said, stderr);
+        unmounted(&script, "/tank/data");
+        let why = reason(&script, "monitor", TANK, Exit::Generic);
+        assert!(why.contains("tank/data is not mounted"), "{why}");
+    }
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.when_matching(|cmd| cmd.to_string().starts_with("zfs get"), Reply::hangs());
+    unmounted(&script, "/tank/data");
+    let why = reason(&script, "monitor", TANK, Exit::Generic);
+    assert!(why.contains("tank/data is not mounted"), "{why}");
+}
+
+/// ZFS unmounts what it renames or moves, and mounts it again.
+#[test]
+fn a_dataset_that_comes_back_at_once_is_not_missed() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    let mounts = script.read_file("/proc/self/mountinfo").unwrap();
+    let data = "tank/data\ttype\tfilesystem\t-\ntank/data\tmountpoint\t/tank/data\tlocal\ntank/data\tcanmount\ton\tlocal\n";
+    when_asked(&script, data, "");
+    unmounted(&script, "/tank/data");
+    script.meanwhile(move |tree| tree.write("/proc/self/mountinfo", &mounts));
+    ok(&script, "monitor", TANK);
+}
+
+#[test]
+fn a_volume_that_was_destroyed_is_not_missed() {
+    let volume = "tank/vol\ttype\tvolume\t-\ntank/vol\tvolmode\tdefault\tdefault\n";
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.remove("/sys/class/block/zd0");
+    script.remove(LINK);
+    when_asked(&script, volume, "");
+    let why = reason(&script, "monitor", TANK, Exit::Generic);
+    assert!(why.contains("tank/vol"), "{why}");
+    when_asked(
+        &script,
+        "",
+        "cannot open 'tank/vol': dataset does not exist\n",
+    );
+    ok(&script, "monitor", TANK);
+    // Destroyed and made once more, with another device.
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.remove("/sys/class/block/zd0");
+    script.remove(LINK);
+    script.write_file("/dev/zd16", "tank/vol");
+    script.write_file("/sys/class/block/zd16/dev", "230:16\n");
+    script.tree().symlink("/dev/zd16", LINK);
+    when_asked(&script, volume, "");
+    ok(&script, "monitor", TANK);
+    script.remove("/sys/class/block/zd16");
+    reason(&script, "monitor", TANK, Exit::Generic);
+}
+
+#[test]
+fn a_reload_watches_what_was_made_meanwhile() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    let more = "tank/new\ttype\tfilesystem\t-\ntank/new\tmountpoint\t/tank/new\tdefault\ntank/new\tcanmount\ton\tdefault\n\
+                tank/unmounted\ttype\tfilesystem\t-\ntank/unmounted\tmountpoint\t/tank/unmounted\tdefault\n\
+                tank/unmounted\tcanmount\ton\tdefault\n";
+    let listed = format!("{}{more}", machine::LISTED);
+    script.when_matching(machine::is_zfs_get, Reply::ok(listed));
+    let mounts = script.read_file("/proc/self/mountinfo").unwrap();
+    let line = "200 1 0:200 / /tank/new rw - zfs tank/new rw\n";
+    script.write_file("/proc/self/mountinfo", &(mounts + line));
+    ok(&script, "reload-agent", TANK);
+    ok(&script, "monitor", TANK);
+    for target in ["/tank/new", "/tank/data"] {
+        let mounts = script.read_file("/proc/self/mountinfo").unwrap();
+        unmounted(&script, target);
+        let why = reason(&script, "monitor", TANK, Exit::Generic);
+        assert!(why.contains(target), "{why}");
+        // Nor does a reload forget it.
+        ok(&script, "reload-agent", TANK);
+        reason(&script, "monitor", TANK, Exit::Generic);
+        script.write_file("/proc/self/mountinfo", &mounts);
+    }
+    // A pool that does not answer is reloaded all the same.
+    script.when_matching(machine::is_zfs_get, Reply::hangs());
+    ok(&script, "reload-agent", TANK);
+    ok(&script, "monitor", TANK);
 }

@@ -78,7 +78,8 @@ fn with_labels(state: u64, hostname: &str, hostid: u64) -> Script {
         )
 }
 
-fn is_zfs_get(cmd: &Cmd) -> bool {
+/// Does this command ask for properties?
+pub fn is_zfs_get(cmd: &Cmd) -> bool {
     cmd.program() == "zfs" && cmd.arguments().first().is_some_and(|word| word == "get")
 }
 
@@ -183,7 +184,7 @@ const STATUS: &str = "  pool: tank\n state: ONLINE\nconfig:\n\n\tNAME       STAT
                       \t  /dev/sda1  ONLINE 0 0 0 0\n\nerrors: No known data errors\n";
 
 /// What is in the pool: two file systems, one that is not mounted, and a volume.
-const LISTED: &str = "tank\ttype\tfilesystem\t-\ntank\tmountpoint\t/tank\tdefault\ntank\tcanmount\ton\tdefault\n\
+pub const LISTED: &str = "tank\ttype\tfilesystem\t-\ntank\tmountpoint\t/tank\tdefault\ntank\tcanmount\ton\tdefault\n\
                       tank/data\ttype\tfilesystem\t-\ntank/data\tmountpoint\t/tank/data\tdefault\ntank/data\tcanmount\ton\tdefault\n\
                       tank/off\ttype\tfilesystem\t-\ntank/off\tmountpoint\t/tank/off\tdefault\ntank/off\tcanmount\tnoauto\tlocal\n\
                       tank/vol\ttype\tvolume\t-\ntank/vol\tvolmode\tdefault\tdefault\n";

@@ -40,6 +40,12 @@ impl Reply {
         Reply::said(Status::Exited(code), String::new(), stderr.into())
     }
 
+    /// Exit status 0 or, if it has not succeeded, 1; with this standard output and standard error.
+    pub fn says(succeeds: bool, stdout: impl Into<String>, stderr: impl Into<String>) -> Reply {
+        let status = Status::Exited(i32::from(!succeeds));
+        Reply::said(status, stdout.into(), stderr.into())
+    }
+
     /// Ended by a signal.
     pub fn killed_by(signal: i32) -> Reply {
         Reply::said(Status::Killed(signal), String::new(), String::new())

@@ -115,6 +115,12 @@ pub fn export(stderr: &str) -> Refusal {
     }
 }
 
+/// Did a command of zfs say that there is no dataset of this name (libzfs_util.c, zfs_standard_error)?
+pub fn is_no_such_dataset(stderr: &str, name: &str) -> bool {
+    let said = format!("cannot open '{name}': dataset does not exist");
+    stderr.lines().any(|line| line.trim() == said)
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = |f: &mut fmt::Formatter<'_>, host: &Option<String>, hostid: &Option<u32>| {

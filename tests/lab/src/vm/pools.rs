@@ -451,6 +451,7 @@ pub fn reserved(lab: &Guests) -> Result<()> {
 /// The agent goes through its life on a real pool, is killed at system calls, and satisfies ocf-tester.
 pub fn conformance(lab: &Guests) -> Result<()> {
     make_pool(lab)?;
+    changed_on_purpose(lab)?;
     exec::output(
         "n1",
         &[
@@ -469,6 +470,31 @@ pub fn conformance(lab: &Guests) -> Result<()> {
         b"",
     )
     .map(drop)
+}
+
+/// What an administrator renames, moves or destroys is not missed; what is only unmounted is.
+fn changed_on_purpose(lab: &Guests) -> Result<()> {
+    let run = |script: &str| lab.cluster.output("n1", &["sh", "-c", script]);
+    act("n1", "start", &[])?;
+    run(
+        "zfs create tank/extra && zfs create -V 16M tank/extravol && udevadm settle --timeout=100",
+    )?;
+    act("n1", "reload-agent", &[])?;
+    for change in [
+        "zfs set mountpoint=/tank/elsewhere tank/data",
+        "zfs inherit mountpoint tank/data",
+        "zfs rename tank/extra tank/renamed",
+        "zfs destroy tank/renamed && zfs destroy tank/extravol",
+    ] {
+        run(change)?;
+        act("n1", "monitor", &[]).with_context(|| format!("after {change}"))?;
+    }
+    run("umount /tank/data")?;
+    let failed = act("n1", "monitor", &[])
+        .err()
+        .context("an unmounted file system was not missed")?;
+    ensure!(format!("{failed:#}").contains("tank/data"), "{failed:#}");
+    act("n1", "stop", &[]).map(drop)
 }
 
 /// Calls the agent as Pacemaker would, outside of the cluster; what it printed, an error with its reason if it failed.
