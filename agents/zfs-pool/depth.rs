@@ -22,8 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>> {
     let mut finding = None;
     if depth >= Depth::Normal {
-        reservation::check(pool, node)?;
-        finding = disks::check_answers(pool, node)?;
+        if let Some(present) = disks::look_again(pool, node)? {
+            // Before anything new is reserved: a pool that another host has taken is not ours to add to.
+            finding = reservation::check(pool, node, &present.disks)?;
+            finding = finding.or(present.finding.clone());
+            finding = finding.or(present.take_in(pool, node)?);
+        }
         finding = finding.or(is_writing(pool, node)?);
     }
     // Only a pool that has just written something is asked by a command: a dead one would hold it for ever.

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ocf::prelude::*;
+use probe::zfs;
 use probe::zfs::label::{self, Label, LabelState};
 
 use crate::pool::ZfsPool;
+use crate::reservation;
 
 /// Where disks are looked for if the configured places have none of the pool.
 const EVERYWHERE: [&str; 3] = ["/dev/disk/by-id", "/dev/mapper", "/dev"];
@@ -33,6 +35,8 @@ pub struct Found {
     pub leaves: Vec<Leaf>,
     /// Devices of the pool that were not found, by the paths that labels have of them.
     pub missing: Vec<String>,
+    /// Those of them that are named.
+    absent: Vec<String>,
     /// Where was looked.
     pub searched: Vec<String>,
     /// Whole disks without any known content: their partition table may not have been read yet.
@@ -46,6 +50,54 @@ impl Found {
             .iter()
             .map(|leaf| &leaf.label)
             .max_by_key(|label| label.txg)
+    }
+
+    /// The label of each top-level vdev that was written last. One of a device that was away meanwhile names what was then.
+    fn newest_of_tops(&self) -> BTreeMap<u64, &Label> {
+        let mut newest: BTreeMap<u64, &Label> = BTreeMap::new();
+        for label in self.leaves.iter().map(|leaf| &leaf.label) {
+            let known = newest.entry(label.top_guid).or_insert(label);
+            if label.txg > known.txg {
+                *known = label;
+            }
+        }
+        newest
+    }
+
+    /// Names the devices of the pool that were not found.
+    fn name_missing(&mut self) {
+        let present: BTreeSet<u64> = self
+            .leaves
+            .iter()
+            .map(|leaf| leaf.label.vdev_guid)
+            .collect();
+        let tops = self.newest_of_tops();
+        let named = tops.values().flat_map(|label| &label.leaves);
+        let absent: BTreeMap<u64, String> = named
+            .filter(|leaf| !present.contains(&leaf.guid))
+            .map(|leaf| {
+                let name = leaf.path.clone();
+                (leaf.guid, name.unwrap_or_else(|| leaf.guid.to_string()))
+            })
+            .collect();
+        // A top-level vdev of which nothing is there is not named by any label.
+        let vdevs = self.newest().and_then(|label| label.vdev_children);
+        let hidden = vdevs.unwrap_or(0).saturating_sub(tops.len() as u64);
+        self.absent = absent.into_values().collect();
+        self.missing = self.absent.clone();
+        if hidden > 0 {
+            let what = format!("all disks of {hidden} top-level vdevs");
+            self.missing.push(what);
+        }
+    }
+
+    /// Drops devices that the pool has no longer: they were away when they were replaced.
+    fn drop_former(&mut self) {
+        let tops = self.newest_of_tops();
+        let named = tops.values().flat_map(|label| &label.leaves);
+        let named: BTreeSet<u64> = named.map(|leaf| leaf.guid).collect();
+        self.leaves
+            .retain(|leaf| named.contains(&leaf.label.vdev_guid));
     }
 
     /// For a check before anything is done: are all disks of the pool visible?
@@ -66,156 +118,313 @@ impl Found {
     }
 }
 
-/// The hint that a start leaves: the devices of the pool, one a line.
+/// The hint that a start leaves, and that monitors renew: how many top-level vdevs the pool has, then its devices, one a
+/// line, each with the GUID that its label has.
 const NOTE: &str = "disks";
+
+/// A device of the pool, as noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Noted {
+    device: String,
+    guid: u64,
+}
+
+/// What was noted of the pool's devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Note {
+    vdevs: u64,
+    devices: Vec<Noted>,
+}
+
+impl Note {
+    fn of(found: &Found) -> Note {
+        let device = |leaf: &Leaf| Noted {
+            device: leaf.device.clone(),
+            guid: leaf.label.vdev_guid,
+        };
+        Note {
+            vdevs: found
+                .newest()
+                .and_then(|label| label.vdev_children)
+                .unwrap_or(0),
+            devices: found.leaves.iter().map(device).collect(),
+        }
+    }
+
+    fn read(node: &Node) -> Note {
+        let text = node.hint(NOTE).unwrap_or_default();
+        let mut lines = text.lines();
+        let vdevs = lines.next().and_then(|line| line.parse().ok());
+        let device = |line: &str| {
+            let (guid, device) = line.split_once(' ')?;
+            Some(Noted {
+                device: device.to_owned(),
+                guid: guid.parse().ok()?,
+            })
+        };
+        Note {
+            vdevs: vdevs.unwrap_or(0),
+            devices: lines.filter_map(device).collect(),
+        }
+    }
+
+    fn save(&self, node: &Node) -> Result<()> {
+        let device = |noted: &Noted| format!("{} {}\n", noted.guid, noted.device);
+        let devices: String = self.devices.iter().map(device).collect();
+        node.set_hint(NOTE, &format!("{}\n{devices}", self.vdevs))
+    }
+
+    fn has(&self, leaf: &Leaf) -> bool {
+        let is_it =
+            |noted: &Noted| noted.device == leaf.device && noted.guid == leaf.label.vdev_guid;
+        self.devices.iter().any(is_it)
+    }
+}
 
 /// Notes which devices the pool has here.
 pub fn note(node: &Node, found: &Found) -> Result<()> {
-    let devices: Vec<&str> = found
-        .leaves
-        .iter()
-        .map(|leaf| leaf.device.as_str())
-        .collect();
-    node.set_hint(NOTE, &devices.join("\n"))
+    Note::of(found).save(node)
 }
 
-/// The devices that were noted.
-pub fn noted(node: &Node) -> Vec<String> {
-    let text = node.hint(NOTE).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
-
-/// Fails if all devices of the pool are gone. ZFS itself notices that only when it has something to write.
+/// Fails if all devices of the pool are gone. ZFS itself notices that only when it has something to write. Only if all that
+/// were noted are gone it is looked for others, which may have taken their places.
 pub fn check_not_all_gone(pool: &ZfsPool, node: &Node) -> Result<()> {
-    let mut devices = noted(node);
+    let noted = Note::read(node);
+    let mut devices: Vec<&str> = noted
+        .devices
+        .iter()
+        .map(|noted| noted.device.as_str())
+        .collect();
     devices.retain(|device| device.starts_with("/dev/"));
-    let is_gone = |device: &String| !node.is_dir(&format!("/sys/class/block/{}", base(device)));
+    let is_here = |device: &&str| node.is_dir(&format!("/sys/class/block/{}", base(device)));
+    if devices.is_empty() || devices.iter().any(is_here) {
+        return Ok(());
+    }
+    let mut looked = Looked::default();
+    let found = looked
+        .at(node, &everywhere(pool))
+        .and_then(|()| looked.found(node, pool, zfs::guid(node, &pool.pool)?))
+        .unwrap_or_else(|error| {
+            warn!("looking for other disks of {}: {error:#}", pool.pool);
+            Found::default()
+        });
     ensure!(
-        devices.is_empty() || !devices.iter().all(is_gone),
+        !found.leaves.is_empty(),
         "pool {}: all of its disks are gone ({})",
         pool.pool,
         devices.join(" ")
     );
-    Ok(())
+    renew(pool, node, &noted, &found).map(drop)
 }
 
-/// Reads from every device. What is wrong with some of them; an error if none answers.
-pub fn check_answers(pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
-    let devices = noted(node);
-    let answers = node.on_each(
-        "reading from",
-        &devices,
-        (TOGETHER, ALONE),
-        |host, device| host.read_at(device, 0, 4096).map(drop),
-    );
-    let failed: Vec<String> = answers
-        .into_iter()
-        .filter_map(|(_, answer)| answer.err())
-        .collect();
+/// What a look at the pool's disks has shown.
+pub struct Present {
+    /// The whole disks of the devices that were noted and are there.
+    pub disks: Vec<String>,
+    /// What somebody should look at.
+    pub finding: Option<String>,
+    noted: Note,
+    found: Found,
+}
+
+impl Present {
+    /// Notes what is new, and reserves it; what somebody should look at.
+    pub fn take_in(&self, pool: &ZfsPool, node: &Node) -> Result<Option<String>> {
+        renew(pool, node, &self.noted, &self.found)
+    }
+}
+
+/// Reads the labels of the pool's devices: of those that were noted, of those that their labels name, and, if the pool has
+/// more top-level vdevs than were noted, of all devices. An error if none has a label of it; None if nothing was noted.
+pub fn look_again(pool: &ZfsPool, node: &Node) -> Result<Option<Present>> {
+    let noted = Note::read(node);
+    if noted.devices.is_empty() {
+        return Ok(None);
+    }
+    let guid = zfs::guid(node, &pool.pool)?;
+    let mut looked = Looked::default();
+    let devices = noted.devices.iter().map(|noted| noted.device.clone());
+    looked.at(node, &devices.collect::<Vec<_>>())?;
+    let mut found = looked.found(node, pool, guid)?;
+    let vdevs = found.newest().map(|label| label.vdev_children.unwrap_or(0));
+    let places = match vdevs.is_none_or(|vdevs| vdevs > noted.vdevs) {
+        true => everywhere(pool),
+        false => found.absent.clone(),
+    };
+    if !places.is_empty() {
+        looked.at(node, &places)?;
+        found = looked.found(node, pool, guid)?;
+    }
+    found.drop_former();
     ensure!(
-        failed.is_empty() || failed.len() < devices.len(),
+        !found.leaves.is_empty(),
         "pool {}: none of its {} disks answers: {}",
         pool.pool,
-        devices.len(),
-        failed[0]
+        noted.devices.len(),
+        looked
+            .failed
+            .values()
+            .next()
+            .map_or("none has a label of it", String::as_str)
     );
-    Ok(failed.into_iter().next())
+    let of_noted = found.leaves.iter().filter(|leaf| noted.has(leaf));
+    let disks: BTreeSet<&String> = of_noted.map(|leaf| &leaf.disk).collect();
+    Ok(Some(Present {
+        disks: disks.into_iter().cloned().collect(),
+        finding: looked.complaint(node, &found),
+        noted,
+        found,
+    }))
+}
+
+/// Notes which devices the pool has now, if that has changed; those that are new are reserved first, and not noted if they
+/// cannot be: then it is tried again. What somebody should look at; an error if there is none that can be noted.
+fn renew(pool: &ZfsPool, node: &Node, noted: &Note, found: &Found) -> Result<Option<String>> {
+    let new = found.leaves.iter().filter(|leaf| !noted.has(leaf));
+    let new: BTreeSet<&String> = new.map(|leaf| &leaf.disk).collect();
+    let new: Vec<String> = new.into_iter().cloned().collect();
+    let refused = reservation::add(pool, node, &new);
+    let finding = refused
+        .first()
+        .map(|(disk, why)| format!("{disk} cannot be reserved: {why}"));
+    let mut kept = found.clone();
+    kept.leaves
+        .retain(|leaf| refused.iter().all(|(disk, _)| *disk != leaf.disk));
+    ensure!(
+        !kept.leaves.is_empty(),
+        "pool {}: {}",
+        pool.pool,
+        finding.unwrap_or_default()
+    );
+    let mut now = Note::of(&kept);
+    // Those of another top-level vdev that are not taken in yet have to be looked for again.
+    if now.vdevs > noted.vdevs && (new.is_empty() || !refused.is_empty()) {
+        now.vdevs = noted.vdevs;
+    }
+    if now != *noted {
+        let devices = now.devices.iter().map(|noted| noted.device.as_str());
+        let devices = devices.collect::<Vec<_>>().join(" ");
+        info!("the disks of pool {} are now {devices}", pool.pool);
+        now.save(node).unwrap_or_else(|error| warn!("{error:#}"));
+    }
+    Ok(finding)
+}
+
+/// The places that are configured, and all others.
+fn everywhere(pool: &ZfsPool) -> Vec<String> {
+    let mut places = configured(pool);
+    places.extend(EVERYWHERE.iter().map(ToString::to_string));
+    places
+}
+
+fn configured(pool: &ZfsPool) -> Vec<String> {
+    let places = pool.devices.0.iter().chain(&pool.importargs.devices);
+    places.cloned().collect()
 }
 
 /// Looks for the pool's disks: in the places that are configured, else everywhere.
 pub fn find(pool: &ZfsPool, node: &Node) -> Result<Found> {
-    let configured: Vec<String> = pool
-        .devices
-        .0
-        .iter()
-        .chain(&pool.importargs.devices)
-        .cloned()
-        .collect();
-    let mut searched = configured.clone();
-    let mut found = look(pool, node, &configured)?;
+    let mut searched = configured(pool);
+    let mut looked = Looked::default();
+    looked.at(node, &searched)?;
+    let mut found = looked.found(node, pool, None)?;
     if found.leaves.is_empty() {
-        let places: Vec<String> = EVERYWHERE.iter().map(ToString::to_string).collect();
-        searched.extend(places.iter().cloned());
-        found = look(pool, node, &places)?;
+        searched = everywhere(pool);
+        looked.at(node, &searched)?;
+        found = looked.found(node, pool, None)?;
     }
     found.searched = searched;
     Ok(found)
 }
 
-fn look(pool: &ZfsPool, node: &Node, places: &[String]) -> Result<Found> {
-    let candidates = candidates(node, places)?;
-    let devices: Vec<String> = candidates.keys().cloned().collect();
-    let labels = labels(node, &devices);
-    let mut found = Found::default();
-    let mut labelled = BTreeSet::new();
-    for (device, label) in &labels {
-        let disk = whole_disk(node, device)?;
-        labelled.insert(disk.clone());
-        let ours = label.pool == pool.pool
-            && pool.pool_guid.is_none_or(|guid| guid == label.pool_guid)
-            && matches!(label.state, LabelState::Active | LabelState::Exported);
-        if ours {
-            // The name that ZFS knows it by, where that leads here; else the one it was found by.
-            let known = label
-                .leaves
-                .iter()
-                .find(|leaf| leaf.guid == label.vdev_guid)
-                .and_then(|leaf| leaf.path.clone());
-            let path = match known {
-                Some(path) if node.real_path(&path)?.as_ref() == Some(device) => path,
-                _ => candidates
-                    .get(device)
-                    .cloned()
-                    .unwrap_or_else(|| device.clone()),
-            };
-            found.leaves.push(Leaf {
-                device: device.clone(),
-                path,
-                disk,
-                label: label.clone(),
-            });
+/// Devices whose labels were read.
+#[derive(Default)]
+struct Looked {
+    /// Each with the name it was found by.
+    devices: BTreeMap<String, String>,
+    labels: Vec<(String, Label)>,
+    /// Those that could not be read, and why.
+    failed: BTreeMap<String, String>,
+}
+
+impl Looked {
+    /// Reads the labels of the devices in these places, apart from those that were read before. One that cannot be read
+    /// counts as having none: it may be the broken disk of a mirror.
+    fn at(&mut self, node: &Node, places: &[String]) -> Result<()> {
+        let mut new = candidates(node, places)?;
+        new.retain(|device, _| !self.devices.contains_key(device));
+        let devices: Vec<String> = new.keys().cloned().collect();
+        self.devices.extend(new);
+        let patience = (TOGETHER.min(node.time_left() / 3), ALONE);
+        let answers = node.on_each("reading the label of", &devices, patience, read);
+        for (device, answer) in answers {
+            match answer {
+                Ok(Some(label)) => self.labels.push((device, label)),
+                Ok(None) => {}
+                Err(error) => {
+                    debug!("{error}");
+                    self.failed.insert(device, error);
+                }
+            }
         }
+        Ok(())
     }
-    one_pool(pool, &found.leaves)?;
-    let present: BTreeSet<u64> = found
-        .leaves
-        .iter()
-        .map(|leaf| leaf.label.vdev_guid)
-        .collect();
-    let mut missing = BTreeMap::new();
-    for child in found.leaves.iter().flat_map(|leaf| &leaf.label.leaves) {
-        if !present.contains(&child.guid) {
-            missing.insert(
-                child.guid,
-                child.path.clone().unwrap_or_else(|| child.guid.to_string()),
-            );
+
+    /// What of the pool is among them; with a GUID, of that pool only.
+    fn found(&self, node: &Node, pool: &ZfsPool, guid: Option<u64>) -> Result<Found> {
+        let guid = pool.pool_guid.or(guid);
+        let mut found = Found::default();
+        let mut labelled = BTreeSet::new();
+        for (device, label) in &self.labels {
+            let disk = whole_disk(node, device)?;
+            labelled.insert(disk.clone());
+            let ours = label.pool == pool.pool
+                && guid.is_none_or(|guid| guid == label.pool_guid)
+                && matches!(label.state, LabelState::Active | LabelState::Exported);
+            if ours {
+                found.leaves.push(Leaf {
+                    device: device.clone(),
+                    path: self.lasting_name(node, device, label)?,
+                    disk,
+                    label: label.clone(),
+                });
+            }
         }
+        one_pool(pool, &found.leaves)?;
+        found.name_missing();
+        for device in self.devices.keys() {
+            let is_whole = whole_disk(node, device)? == *device;
+            if is_whole && !labelled.contains(device) && partitions(node, device)?.is_empty() {
+                found.blank.push(device.clone());
+            }
+        }
+        Ok(found)
     }
-    found.missing = missing.into_values().collect();
-    // A top-level vdev of which nothing is there is not named by any label.
-    if let Some(newest) = found.newest() {
-        let tops: BTreeSet<u64> = found
+
+    /// The name that ZFS knows a device by, where that leads to it; else the one it was found by.
+    fn lasting_name(&self, node: &Node, device: &str, label: &Label) -> Result<String> {
+        let itself = label
             .leaves
             .iter()
-            .map(|leaf| leaf.label.top_guid)
-            .collect();
-        let hidden = newest
-            .vdev_children
-            .unwrap_or(0)
-            .saturating_sub(tops.len() as u64);
-        if hidden > 0 {
-            found
-                .missing
-                .push(format!("all disks of {hidden} top-level vdevs"));
+            .find(|leaf| leaf.guid == label.vdev_guid);
+        if let Some(path) = itself.and_then(|leaf| leaf.path.clone()) {
+            if node.real_path(&path)?.as_deref() == Some(device) {
+                return Ok(path);
+            }
         }
+        let name = self.devices.get(device).cloned();
+        Ok(name.unwrap_or_else(|| device.to_owned()))
     }
-    for device in &devices {
-        let is_whole = whole_disk(node, device)? == *device;
-        if is_whole && !labelled.contains(device) && partitions(node, device)?.is_empty() {
-            found.blank.push(device.clone());
-        }
+
+    /// What is wrong with a device that the pool has by its labels, if one was not found.
+    fn complaint(&self, node: &Node, found: &Found) -> Option<String> {
+        let path = found.absent.first()?;
+        let device = node.real_path(path).ok().flatten().unwrap_or_default();
+        Some(match self.failed.get(&device) {
+            Some(why) => why.clone(),
+            None => format!("its disk {path} is not there"),
+        })
     }
-    Ok(found)
 }
 
 /// Two pools of one name must not be mixed up.
@@ -304,27 +513,18 @@ fn is_block_device(node: &Node, device: &str) -> bool {
         && node.is_dir(&format!("/sys/class/block/{name}"))
 }
 
-/// The labels of these devices. One that cannot be read counts as having none: it may be the broken disk of a mirror.
-fn labels(node: &Node, devices: &[String]) -> Vec<(String, Label)> {
-    let answers = node.on_each("reading the label of", devices, (TOGETHER, ALONE), read);
-    let label = |(device, answer): (String, Result<Option<Label>, String>)| match answer {
-        Ok(label) => Some((device, label?)),
-        Err(error) => {
-            debug!("{error}");
-            None
-        }
-    };
-    answers.into_iter().filter_map(label).collect()
-}
-
+/// The first label that can be read: of the two, one may just be being written.
 fn read(node: &Host, device: &str) -> Result<Option<Label>> {
+    let mut unreadable = None;
     for offset in label::OFFSETS {
         let bytes = node.read_at(device, offset + label::NVLIST_OFFSET, label::NVLIST_LENGTH)?;
-        if let Some(label) = label::parse(&bytes)? {
-            return Ok(Some(label));
+        match label::parse(&bytes) {
+            Ok(Some(label)) => return Ok(Some(label)),
+            Ok(None) => {}
+            Err(error) => unreadable = Some(error.context(format!("the label of {device}"))),
         }
     }
-    Ok(None)
+    unreadable.map_or(Ok(None), Err)
 }
 
 /// The whole disk of a partition; a whole disk itself.

@@ -36,8 +36,10 @@ const PUBLISH: Duration = Duration::from_secs(5);
 /// systems and volumes that were there after the start. One that is missing is a failure, unless ZFS, which is asked by a
 /// command then, says that an administrator has destroyed, renamed or moved it, or wants it not to be mounted: that is
 /// logged as a warning, and it is watched no longer, or where it is now. What was made or renamed while the pool was here is
-/// watched from the next start or reload on. At depth 10 a monitor
-/// waits until a transaction group is written, and looks at reservations; at depth 20 it also reads error counters.
+/// watched from the next start or reload on. At depth 10 a monitor waits until a transaction group is written, and looks at
+/// reservations and at the labels of the pool's disks: one that is missing or does not answer is reported (190) and left to
+/// the pool's redundancy, and those that have replaced others or were added are watched, and reserved, from then on. At depth
+/// 20 it also reads error counters.
 ///
 /// Parameters have the names and meanings they have in ocf:heartbeat:ZFS, which forces every import; here force=auto
 /// first asks the cluster whether the host that had the pool is away.
@@ -97,13 +99,16 @@ pub struct ZfsPool {
     ///
     /// wero: before the import the node registers with every disk of the pool and takes a SCSI-3 or NVMe persistent
     /// reservation (Write Exclusive, Registrants Only), so that no other host can write; a reservation of a host that the
-    /// cluster has fenced is preempted. It is released after the export. The disks must support it.
+    /// cluster has fenced is preempted. It is released after the export. The disks must support it. Disks that come to the pool
+    /// while it is here are reserved by the next monitor at depth 10.
     #[arg(long, default_value = "none")]
     pub reservation: Reservation,
 
     /// Disks without reservation
     ///
-    /// How many disks may fail to take the reservation, 0 to 1000: broken ones would otherwise keep a redundant pool away.
+    /// How many disks may be without the reservation, 0 to 1000. A start fails if more cannot be reserved: broken ones would
+    /// otherwise keep a redundant pool away. A monitor at depth 10 fails if another host has taken more; disks that have gone or
+    /// do not answer do not count.
     #[arg(long, default_value = "0", value_parser = ocf::number(0..=1000))]
     pub reservation_missing: u32,
 

@@ -12,7 +12,7 @@ use crate::disks::Found;
 use crate::pool::ZfsPool;
 use crate::values::Reservation;
 
-/// The hint that a start leaves before it registers: the key, and the disks one a line.
+/// The hint that a start leaves before it registers, and that grows with the pool: the key, and the disks one a line.
 const NOTE: &str = "reservation";
 /// How long the disks may take to answer: all together, and each alone.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(2));
@@ -26,6 +26,13 @@ const WERO: Kind = Kind::WriteExclusiveRegistrantsOnly;
 struct Note {
     key: u64,
     disks: Vec<String>,
+}
+
+impl Note {
+    fn save(&self, node: &Node) -> Result<()> {
+        let text = format!("{:016x}\n{}\n", self.key, self.disks.join("\n"));
+        node.set_hint(NOTE, &text)
+    }
 }
 
 /// What each disk answered.
@@ -83,7 +90,11 @@ pub fn take(pool: &ZfsPool, node: &Node, found: &Found, hostid: u32, others: boo
         found.searched.join(" ")
     );
     // Before anything is taken: stop must know what to give back.
-    node.set_hint(NOTE, &format!("{key:016x}\n{}\n", disks.join("\n")))
+    let note = Note {
+        key,
+        disks: disks.clone(),
+    };
+    note.save(node)
         .context("not reserving disks without a note of it")?;
     let answers = node.on_each("reserving", &disks, PATIENCE, |host, disk| {
         hold(host, disk, key, others)
@@ -124,28 +135,79 @@ fn hold(host: &Host, disk: &str, key: u64, others: bool) -> Result<()> {
     Ok(())
 }
 
-/// Are the disks still ours? A key that is gone was preempted: another node has taken the pool.
-pub fn check(pool: &ZfsPool, node: &Node) -> Result<()> {
-    let Some(Note { key, disks }) = noted(node).filter(|_| pool.reservation == Reservation::Wero)
-    else {
-        return Ok(());
+/// Registers with disks that have come to the pool while it is here, and reserves them; those that refuse, and why.
+pub fn add(pool: &ZfsPool, node: &Node, disks: &[String]) -> Vec<(String, String)> {
+    let Some(mut note) = noted(node).filter(|_| pool.reservation == Reservation::Wero) else {
+        return Vec::new();
     };
+    let key = note.key;
+    for disk in disks {
+        if !note.disks.contains(disk) {
+            note.disks.push(disk.clone());
+        }
+    }
+    if disks.is_empty() {
+        return Vec::new();
+    }
+    // Before anything is taken, here too.
+    if let Err(error) = note.save(node) {
+        let why = format!("not reserving disks without a note of it: {error:#}");
+        return disks
+            .iter()
+            .map(|disk| (disk.clone(), why.clone()))
+            .collect();
+    }
+    let answers = node.on_each("reserving", disks, PATIENCE, |host, disk| {
+        hold(host, disk, key, false)
+    });
+    let refused = |(disk, answer): (String, Result<(), String>)| match answer {
+        Ok(()) => {
+            info!("reserved {disk} with the key {key:#018x}");
+            None
+        }
+        Err(why) => Some((disk, why)),
+    };
+    answers.into_iter().filter_map(refused).collect()
+}
+
+/// Are these disks, which have just been read, still ours? A key that is gone was preempted: another node has taken the
+/// pool. What somebody should look at: more disks than may be missing cannot be asked.
+pub fn check(pool: &ZfsPool, node: &Node, disks: &[String]) -> Result<Option<String>> {
+    let Some(note) = noted(node).filter(|_| pool.reservation == Reservation::Wero) else {
+        return Ok(None);
+    };
+    let key = note.key;
+    let disks: Vec<String> = disks
+        .iter()
+        .filter(|disk| note.disks.contains(disk))
+        .cloned()
+        .collect();
     let answers = node.on_each("looking at reservations", &disks, PATIENCE, |host, disk| {
         let reservations = host.reservations(disk)?;
-        let keys = reservations.keys()?;
-        ensure!(
-            keys.contains(&key),
-            "our key {key:#018x} is gone: another host has taken it"
-        );
-        match reservations.holder()? {
-            Some((holder, Kind::WriteExclusiveRegistrantsOnly)) if holder == key => Ok(()),
-            Some((holder, kind)) => {
-                bail!("held by {holder:#018x} ({kind:?}), expected {key:#018x}")
-            }
-            None => bail!("it is not reserved"),
+        if !reservations.keys()?.contains(&key) {
+            let lost = format!("our key {key:#018x} is gone: another host has taken it");
+            return Ok(Some(lost));
         }
+        Ok(match reservations.holder()? {
+            Some((holder, Kind::WriteExclusiveRegistrantsOnly)) if holder == key => None,
+            Some((holder, kind)) => Some(format!(
+                "held by {holder:#018x} ({kind:?}), expected {key:#018x}"
+            )),
+            None => Some("it is not reserved".to_owned()),
+        })
     });
-    judge(pool, &answers, "is not held")
+    let mut silent = Vec::new();
+    let mut held = Vec::new();
+    for (disk, answer) in answers {
+        match answer {
+            Ok(None) => held.push((disk, Ok(()))),
+            Ok(Some(lost)) => held.push((disk, Err(lost))),
+            Err(why) => silent.push(format!("{disk} does not tell its reservation: {why}")),
+        }
+    }
+    judge(pool, &held, "is not held")?;
+    let too_many = silent.len() > pool.reservation_missing as usize;
+    Ok(silent.into_iter().next().filter(|_| too_many))
 }
 
 /// Gives the disks back, once the pool is exported. What cannot be given back now a takeover will preempt.

@@ -10,8 +10,9 @@ use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
 use machine::{
-    ANNOUNCE, LINK, corrupt, device_with_label, import_by_hand, imported_by_hand, listing_also,
-    machine, machine_last_used_by, with_multipath, with_old_link, without_link,
+    ANNOUNCE, LINK, changed_device, corrupt, device_with_label, import_by_hand, imported_by_hand,
+    listing_also, machine, machine_last_used_by, plug, pull, with_multipath, with_old_link,
+    without_link,
 };
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
@@ -965,4 +966,140 @@ fn a_reload_watches_what_was_made_meanwhile() {
     script.when_matching(machine::is_zfs_get, Reply::hangs());
     ok(&script, "reload-agent", TANK);
     ok(&script, "monitor", TANK);
+}
+
+const OUR_KEY: u64 = 0x4861_7374_0000_0001;
+
+/// What a monitor at depth 10 says.
+fn deep(script: &Script, params: &[(&str, &str)]) -> Outcome {
+    let params = params
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let mut call = ocf::testing::call("monitor", params.collect());
+    call.level = 10;
+    ocf::execute::<ZfsPool>(&call, &script.host(Duration::from_secs(60)))
+}
+
+fn deep_reason(script: &Script, params: &[(&str, &str)], exit: Exit) -> String {
+    let outcome = deep(script, params);
+    assert_eq!(outcome.exit, exit, "{outcome:?}");
+    outcome.reason.unwrap_or_default()
+}
+
+fn keys(script: &Script, disk: &str) -> Vec<u64> {
+    script.disk(disk, |disk| disk.keys().to_vec())
+}
+
+#[test]
+fn a_disk_that_is_gone_is_told_of_and_no_error() {
+    for params in [with(&[]), with(&[("reservation", "wero")])] {
+        let script = machine();
+        ok(&script, "start", &params);
+        pull(script.tree(), "sdb");
+        script.disk("/dev/sdb", |disk| disk.unsupported());
+        for _ in 0..2 {
+            let why = deep_reason(&script, &params, Exit::Degraded);
+            assert!(why.contains("/dev/sdb1"), "{why}");
+        }
+        ok(&script, "monitor", &params);
+        // It is there again, and has lost the registration.
+        plug(script.tree(), "sdb", &device_with_label(0, 1, "n1", 1));
+        script.disk("/dev/sdb", |disk| *disk = Default::default());
+        deep_reason(&script, &params, Exit::Success);
+        if params.len() > 1 {
+            assert_eq!(keys(&script, "/dev/sdb"), [OUR_KEY]);
+        }
+        ok(&script, "stop", &params);
+        assert!(keys(&script, "/dev/sdb").is_empty());
+    }
+}
+
+#[test]
+fn a_disk_that_another_host_has_taken_is_an_error() {
+    let params = with(&[("reservation", "wero")]);
+    let script = machine();
+    ok(&script, "start", &params);
+    script.disk("/dev/sdb", |disk| {
+        *disk = Default::default();
+        disk.register(0x99);
+    });
+    let why = deep_reason(&script, &params, Exit::Generic);
+    assert!(why.contains("/dev/sdb") && why.contains("gone"), "{why}");
+}
+
+/// The labels of the pool after sdb was replaced by sdd.
+fn replace_sdb(script: &Script) {
+    let members = ["sda", "sdd", "sdc"];
+    for disk in ["sda", "sdc"] {
+        let label = changed_device(1, &members, disk);
+        script.tree().write_bytes(&format!("/dev/{disk}1"), &label);
+    }
+    script.tree().write("/dev/sdb1", "");
+    plug(script.tree(), "sdd", &changed_device(1, &members, "sdd"));
+}
+
+#[test]
+fn a_disk_that_has_replaced_another_is_watched_and_reserved() {
+    for params in [with(&[]), with(&[("reservation", "wero")])] {
+        let script = machine();
+        ok(&script, "start", &params);
+        replace_sdb(&script);
+        deep_reason(&script, &params, Exit::Success);
+        script.clear_steps();
+        deep_reason(&script, &params, Exit::Success);
+        assert_eq!(script.steps(), Vec::<String>::new());
+        if params.len() > 1 {
+            assert_eq!(keys(&script, "/dev/sdd"), [OUR_KEY]);
+            script.disk("/dev/sdd", |disk| *disk = Default::default());
+            let why = deep_reason(&script, &params, Exit::Generic);
+            assert!(why.contains("/dev/sdd"), "{why}");
+        }
+        ok(&script, "stop", &params);
+        for disk in ["/dev/sda", "/dev/sdb", "/dev/sdc", "/dev/sdd"] {
+            assert!(keys(&script, disk).is_empty(), "{disk}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_was_added_is_found_and_reserved() {
+    let params = with(&[
+        ("reservation", "wero"),
+        ("devices", "/dev/sda /dev/sdb /dev/sdc"),
+    ]);
+    let script = machine();
+    ok(&script, "start", &params);
+    for disk in ["sda", "sdb", "sdc"] {
+        let label = changed_device(2, &["sda", "sdb", "sdc"], disk);
+        script.tree().write_bytes(&format!("/dev/{disk}1"), &label);
+    }
+    plug(script.tree(), "sdd", &changed_device(2, &["sdd"], "sdd"));
+    // As long as another host is registered it is told of, and tried again.
+    script.disk("/dev/sdd", |disk| disk.register(0x99));
+    for _ in 0..2 {
+        let why = deep_reason(&script, &params, Exit::Degraded);
+        assert!(why.contains("/dev/sdd"), "{why}");
+    }
+    script.disk("/dev/sdd", |disk| *disk = Default::default());
+    deep_reason(&script, &params, Exit::Success);
+    assert_eq!(keys(&script, "/dev/sdd"), [OUR_KEY]);
+    ok(&script, "stop", &params);
+    assert!(keys(&script, "/dev/sdd").is_empty());
+}
+
+#[test]
+fn disks_that_were_all_replaced_are_not_gone() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    for disk in ["sda", "sdb", "sdc"] {
+        pull(script.tree(), disk);
+    }
+    let why = reason(&script, "monitor", TANK, Exit::Generic);
+    assert!(why.contains("all of its disks are gone"), "{why}");
+    plug(script.tree(), "sdd", &changed_device(1, &["sdd"], "sdd"));
+    ok(&script, "monitor", TANK);
+    script.clear_steps();
+    ok(&script, "monitor", TANK);
+    assert_eq!(script.steps(), Vec::<String>::new());
+    deep_reason(&script, TANK, Exit::Success);
 }

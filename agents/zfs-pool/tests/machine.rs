@@ -36,29 +36,8 @@ fn with_labels(state: u64, hostname: &str, hostid: u64) -> Script {
     );
     tree.write_bytes("/etc/hostid", &1u32.to_ne_bytes());
     for (number, disk) in DISKS.iter().enumerate() {
-        let part = format!("{disk}1");
-        let device = format!("/sys/devices/host0/{disk}");
-        tree.mkdir(&format!("{device}/holders"));
-        tree.write(&format!("{device}/{part}/partition"), "1\n");
-        tree.mkdir(&format!("{device}/{part}/holders"));
-        tree.symlink(&device, &format!("/sys/class/block/{disk}"));
-        tree.symlink(
-            &format!("{device}/{part}"),
-            &format!("/sys/class/block/{part}"),
-        );
-        tree.write(&format!("/dev/{disk}"), "");
-        tree.write_bytes(
-            &format!("/dev/{part}"),
-            &device_with_label(state, number as u64, hostname, hostid),
-        );
-        tree.symlink(
-            &format!("/dev/{disk}"),
-            &format!("/dev/disk/by-id/wwn-{disk}"),
-        );
-        tree.symlink(
-            &format!("/dev/{part}"),
-            &format!("/dev/disk/by-id/wwn-{disk}-part1"),
-        );
+        let label = device_with_label(state, number as u64, hostname, hostid);
+        plug(tree, disk, &label);
     }
     script.meanwhile(pool_lives_on);
     script
@@ -76,6 +55,38 @@ fn with_labels(state: u64, hostname: &str, hostid: u64) -> Script {
             is_import,
             Reply::given(import).taking(Duration::from_secs(2)),
         )
+}
+
+/// A disk with this on its first partition comes.
+pub fn plug(tree: &Tree, disk: &str, content: &[u8]) {
+    let part = format!("{disk}1");
+    let device = format!("/sys/devices/host0/{disk}");
+    tree.mkdir(&format!("{device}/holders"));
+    tree.write(&format!("{device}/{part}/partition"), "1\n");
+    tree.mkdir(&format!("{device}/{part}/holders"));
+    tree.symlink(&device, &format!("/sys/class/block/{disk}"));
+    tree.symlink(
+        &format!("{device}/{part}"),
+        &format!("/sys/class/block/{part}"),
+    );
+    tree.write(&format!("/dev/{disk}"), "");
+    tree.write_bytes(&format!("/dev/{part}"), content);
+    for name in [disk, &part] {
+        let link = format!("/dev/disk/by-id/wwn-{}", name.replace("1", "-part1"));
+        tree.symlink(&format!("/dev/{name}"), &link);
+    }
+}
+
+/// A disk goes.
+pub fn pull(tree: &Tree, disk: &str) {
+    tree.remove(&format!("/sys/devices/host0/{disk}"));
+    for name in [disk, &format!("{disk}1")] {
+        tree.remove(&format!("/sys/class/block/{name}"));
+        tree.remove(&format!("/dev/{name}"));
+    }
+    for name in [disk, &format!("{disk}-part1")] {
+        tree.remove(&format!("/dev/disk/by-id/wwn-{name}"));
+    }
 }
 
 /// Does this command ask for properties?
@@ -260,30 +271,51 @@ fn map(tree: &Tree, number: usize, uuid: &str, of: &[&str]) {
 
 /// A device with the list of a label at its place.
 pub fn device_with_label(state: u64, number: u64, hostname: &str, hostid: u64) -> Vec<u8> {
-    let children: Vec<Vec<u8>> = (0..DISKS.len() as u64)
-        .map(|child| {
+    let whole = (1, &DISKS[..]);
+    device(state, 42, whole, DISKS[number as usize], (hostname, hostid))
+}
+
+/// One of a pool that was changed while it was imported: how many top-level vdevs it has by now, and the disks of that which
+/// the device belongs to.
+pub fn changed_device(vdevs: u64, members: &[&str], itself: &str) -> Vec<u8> {
+    device(0, 50, (vdevs, members), itself, ("n1", 1))
+}
+
+fn device(
+    state: u64,
+    txg: u64,
+    (vdevs, members): (u64, &[&str]),
+    itself: &str,
+    (hostname, hostid): (&str, u64),
+) -> Vec<u8> {
+    // sda has 100.
+    let guid = |disk: &str| 3 + disk.bytes().last().map_or(0, u64::from);
+    let children: Vec<Vec<u8>> = members
+        .iter()
+        .map(|disk| {
             list(&[
                 text("type", "disk"),
-                num("guid", 100 + child),
-                text("path", &format!("/dev/{}1", DISKS[child as usize])),
+                num("guid", guid(disk)),
+                text("path", &format!("/dev/{disk}1")),
             ])
         })
         .collect();
+    let top = 1000 + guid(members[0]);
     let tree = list(&[
         text("type", "raidz"),
-        num("guid", 99),
+        num("guid", top),
         lists("children", &children),
     ]);
     let label = list(&[
         text("name", "tank"),
         num("state", state),
-        num("txg", 42),
+        num("txg", txg),
         num("pool_guid", GUID),
         num("hostid", hostid),
         text("hostname", hostname),
-        num("top_guid", 99),
-        num("guid", 100 + number),
-        num("vdev_children", 1),
+        num("top_guid", top),
+        num("guid", guid(itself)),
+        num("vdev_children", vdevs),
         pair("vdev_tree", 19, 1, &tree),
     ]);
     [&[0; 16 << 10][..], &[1, 1, 0, 0], &label].concat()

@@ -112,8 +112,8 @@ fn collect(vdev: &List, leaves: &mut Vec<LabelLeaf>) {
         children.iter().for_each(|child| collect(child, leaves));
     } else if let Some(guid) = vdev.u64("guid") {
         let kind = vdev.string("type").unwrap_or_default();
-        // A hole is where a log device was removed; an indirect vdev, any device.
-        if kind != "hole" && kind != "indirect" {
+        // A hole is where a log device was removed, an indirect vdev any device; a dspare is spread over other devices.
+        if !["hole", "indirect", "dspare"].contains(&kind) {
             leaves.push(LabelLeaf {
                 guid,
                 path: vdev.string("path").map(str::to_owned),

@@ -396,19 +396,31 @@ pub fn in_use(lab: &Guests) -> Result<()> {
         .context("the pool that was to be left alone")
 }
 
-/// One head is cut off and not fenced, the other takes the pool from it by preempting its reservations: then the first
-/// cannot write one sector, and what the second has is whole.
+/// One head, after it has replaced a disk of the pool, is cut off and not fenced, the other takes the pool from it by
+/// preempting its reservations: then the first cannot write one sector, and what the second has is whole.
 pub fn reserved(lab: &Guests) -> Result<()> {
     let cluster = &lab.cluster;
     give_hostids(lab)?;
-    let paths = lab.shelf_disks(2, "256M")?;
+    let mut paths = lab.shelf_disks(3, "256M")?;
     let create = format!(
         "{CREATE_POOL}create_pool -o cachefile=none tank mirror {} && zfs create -V 32M tank/vol1 && zpool export tank",
-        paths.join(" ")
+        paths[..2].join(" ")
     );
     cluster.output("n1", &["sh", "-c", &create])?;
     act("n1", "start", &["reservation=wero"])?;
     act("n1", "monitor", &["reservation=wero"])?;
+    // The disk that replaces another is reserved by the next monitor that looks at reservations.
+    let replace = format!("zpool replace -f -w tank {} {}", paths[0], paths[2]);
+    let replace = format!("{replace} || {{ udevadm settle --timeout=100; {replace}; }}");
+    cluster.output("n1", &["sh", "-c", &replace])?;
+    act("n1", "monitor", &["reservation=wero", "OCF_CHECK_LEVEL=10"])?;
+    let registered = ["sg_persist", "--in", "--read-keys", &paths[2]];
+    let keys = cluster.output("n1", &registered)?;
+    ensure!(
+        keys.contains("0x48617374"),
+        "the new disk after the monitor: {keys}"
+    );
+    paths.remove(0);
     let mut writer = Writer::start("n1", VOLUME, "reserved")?;
     writer.wait_for(20)?;
     control::ask(&["cut", "n1"])?;
@@ -509,7 +521,10 @@ fn act(node: &str, action: &str, params: &[&str]) -> Result<String> {
     if action == "monitor" {
         words.push("OCF_RESKEY_CRM_meta_interval=10000".to_owned());
     }
-    words.extend(params.iter().map(|param| format!("OCF_RESKEY_{param}")));
+    words.extend(params.iter().map(|param| match param.starts_with("OCF_") {
+        true => param.to_string(),
+        false => format!("OCF_RESKEY_{param}"),
+    }));
     words.extend([AGENT.to_owned(), action.to_owned()]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     exec::output(node, &words, b"").with_context(|| format!("{node}: {action}"))
