@@ -1103,3 +1103,40 @@ fn disks_that_were_all_replaced_are_not_gone() {
     assert_eq!(script.steps(), Vec::<String>::new());
     deep_reason(&script, TANK, Exit::Success);
 }
+
+#[test]
+fn a_disk_that_hangs_hides_nothing() {
+    let wero = with(&[("reservation", "wero")]);
+    let script = machine();
+    ok(&script, "start", &wero);
+    script.stuck("reading the label of 3 devices");
+    script.stuck("reading the label of 1 devices");
+    script.stuck("reading the label of /dev/sdb1");
+    for _ in 0..2 {
+        let begun = script.host(Duration::ZERO).now();
+        let why = deep_reason(&script, &wero, Exit::Degraded);
+        assert!(why.contains("/dev/sdb1"), "{why}");
+        let took = script.host(Duration::ZERO).now() - begun;
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+    ok(&script, "stop", &wero);
+}
+
+#[test]
+fn that_all_disks_are_gone_is_said_in_time() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    for disk in ["sda", "sdb", "sdc"] {
+        pull(script.tree(), disk);
+    }
+    // Another disk, which does not answer.
+    plug(script.tree(), "sdd", &[]);
+    for what in ["2 devices", "/dev/sdd", "/dev/sdd1"] {
+        script.stuck(&format!("reading the label of {what}"));
+    }
+    let begun = script.host(Duration::ZERO).now();
+    let why = reason(&script, "monitor", TANK, Exit::Generic);
+    assert!(why.contains("all of its disks are gone"), "{why}");
+    let took = script.host(Duration::ZERO).now() - begun;
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
