@@ -22,9 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>> {
     let mut finding = None;
     if depth >= Depth::Normal {
-        if let Some(present) = disks::look_again(pool, node)? {
-            // Before anything new is reserved: a pool that another host has taken is not ours to add to.
-            finding = reservation::check(pool, node, &present.disks)?;
+        let present = disks::look_again(pool, node)?;
+        let here = present.as_ref().map(|present| &present.disks[..]);
+        // Before anything new is reserved: a pool that another host has taken is not ours to add to.
+        finding = reservation::check(pool, node, here)?;
+        if let Some(present) = present {
             finding = finding.or(present.finding.clone());
             finding = finding.or(present.take_in(pool, node)?);
         }

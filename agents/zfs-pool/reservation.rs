@@ -140,14 +140,14 @@ pub fn add(pool: &ZfsPool, node: &Node, disks: &[String]) -> Vec<(String, String
     let Some(mut note) = noted(node).filter(|_| pool.reservation == Reservation::Wero) else {
         return Vec::new();
     };
+    if disks.is_empty() {
+        return Vec::new();
+    }
     let key = note.key;
     for disk in disks {
         if !note.disks.contains(disk) {
             note.disks.push(disk.clone());
         }
-    }
-    if disks.is_empty() {
-        return Vec::new();
     }
     // Before anything is taken, here too.
     if let Err(error) = note.save(node) {
@@ -170,18 +170,15 @@ pub fn add(pool: &ZfsPool, node: &Node, disks: &[String]) -> Vec<(String, String
     answers.into_iter().filter_map(refused).collect()
 }
 
-/// Are these disks, which have just been read, still ours? A key that is gone was preempted: another node has taken the
-/// pool. What somebody should look at: more disks than may be missing cannot be asked.
-pub fn check(pool: &ZfsPool, node: &Node, disks: &[String]) -> Result<Option<String>> {
-    let Some(note) = noted(node).filter(|_| pool.reservation == Reservation::Wero) else {
+/// Are the disks still ours? All that are noted, or those of them that are `here`. A key that is gone was preempted: another
+/// node has taken the pool. What somebody should look at: more disks than may be missing do not answer.
+pub fn check(pool: &ZfsPool, node: &Node, here: Option<&[String]>) -> Result<Option<String>> {
+    let Some(Note { key, mut disks }) =
+        noted(node).filter(|_| pool.reservation == Reservation::Wero)
+    else {
         return Ok(None);
     };
-    let key = note.key;
-    let disks: Vec<String> = disks
-        .iter()
-        .filter(|disk| note.disks.contains(disk))
-        .cloned()
-        .collect();
+    disks.retain(|disk| here.is_none_or(|here| here.contains(disk)));
     let answers = node.on_each("looking at reservations", &disks, PATIENCE, |host, disk| {
         let reservations = host.reservations(disk)?;
         if !reservations.keys()?.contains(&key) {
@@ -205,6 +202,12 @@ pub fn check(pool: &ZfsPool, node: &Node, disks: &[String]) -> Result<Option<Str
             Err(why) => silent.push(format!("{disk} does not tell its reservation: {why}")),
         }
     }
+    ensure!(
+        silent.is_empty() || !held.is_empty(),
+        "pool {}: none of its disks tells whether it is still reserved: {}",
+        pool.pool,
+        silent[0]
+    );
     judge(pool, &held, "is not held")?;
     let too_many = silent.len() > pool.reservation_missing as usize;
     Ok(silent.into_iter().next().filter(|_| too_many))

@@ -1025,6 +1025,14 @@ fn a_disk_that_another_host_has_taken_is_an_error() {
     });
     let why = deep_reason(&script, &params, Exit::Generic);
     assert!(why.contains("/dev/sdb") && why.contains("gone"), "{why}");
+    // Of one that does not tell there is no such knowledge, of none there is doubt.
+    script.disk("/dev/sdb", |disk| disk.unsupported());
+    let why = deep_reason(&script, &params, Exit::Degraded);
+    assert!(why.contains("/dev/sdb"), "{why}");
+    for disk in ["/dev/sda", "/dev/sdc"] {
+        script.disk(disk, |disk| disk.unsupported());
+    }
+    deep_reason(&script, &params, Exit::Generic);
 }
 
 /// The labels of the pool after sdb was replaced by sdd.
