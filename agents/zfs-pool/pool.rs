@@ -301,7 +301,7 @@ impl Agent for ZfsPool {
 
     /// What may change is read anew by every action; only what monitor watches is noted.
     fn reload(&self, node: &Node) -> Result<()> {
-        let state = zfs::state(node, &self.pool);
+        let state = self.state(node);
         if let Ok(Some(PoolState::Online | PoolState::Degraded)) = state {
             datasets::renew(self, node)
                 .unwrap_or_else(|error| warn!("monitor watches what it did before: {error:#}"));
