@@ -466,3 +466,10 @@ fn a_device_is_read_past_its_end() {
     assert!(block::read_at(std::path::Path::new("/no/such/file"), 0, 4096).is_err());
     assert_eq!(block::zvol_name(file.path()).unwrap(), None);
 }
+
+#[test]
+fn a_volume_that_waits_for_the_modules_lock_is_said_to() {
+    let said = |errno| block::not_opened(std::io::Error::from_raw_os_error(errno)).to_string();
+    assert!(said(512).contains("module is busy"), "{}", said(512));
+    assert!(said(6).contains("No such device"), "{}", said(6));
+}
