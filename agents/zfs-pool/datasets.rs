@@ -7,7 +7,7 @@ use std::time::Duration;
 use host::MountFlags;
 use ocf::prelude::*;
 use probe::mounts::{self, Mount};
-use probe::zfs::{listing, message};
+use probe::zfs::{self, listing, message};
 
 use crate::import::Phases;
 use crate::pool::ZfsPool;
@@ -591,20 +591,19 @@ fn await_volumes(
     volumes: &[String],
     old_links: bool,
 ) -> Result<Vec<(String, String)>> {
-    let mut known = BTreeMap::new();
+    let mut told = Told::default();
     let mut announced = BTreeSet::new();
     let (mut most, mut last_came) = (0, node.now());
     let mut pause = Duration::from_millis(10);
     loop {
         let linked = linked(node, volumes)?;
-        if old_links && linked.keys().any(|volume| !known.contains_key(volume)) {
-            let asked = known.values().cloned().collect();
-            known.extend(volume_devices(node, pool, &asked)?);
+        if old_links && linked.keys().any(|volume| !told.has(volume)) {
+            told.ask(node, pool, BTreeSet::new())?;
         }
         let (mut there, mut missing) = (Vec::new(), Vec::new());
         for volume in volumes {
             match linked.get(volume) {
-                Some(device) if !old_links || known.get(volume) == Some(device) => {
+                Some(device) if !old_links || told.devices.get(volume) == Some(device) => {
                     there.push((volume.clone(), device.clone()));
                 }
                 _ => missing.push(volume),
@@ -616,25 +615,33 @@ fn await_volumes(
         if there.len() > most {
             (most, last_came) = (there.len(), node.now());
         }
-        let (waited, hurry) = (node.now() - last_came, node.time_left() <= HURRY);
+        let hurry = node.time_left() <= HURRY;
         let patience = match node.mode(UDEV_IS_BUSY)? {
             Some(_) => UDEV,
             None => ASK_KERNEL,
         };
-        if waited >= patience || hurry {
-            let devices = there.iter().map(|(_, device)| device);
-            let asked: BTreeSet<String> = devices.chain(known.values()).cloned().collect();
-            known.extend(volume_devices(node, pool, &asked)?);
-            let unknown: Vec<&&String> = missing
-                .iter()
-                .filter(|volume| !known.contains_key(**volume))
-                .collect();
+        if node.now() - last_came >= patience || hurry {
+            let before = told.devices.len();
+            if missing.iter().any(|volume| !told.has(volume)) {
+                let devices = there.iter().map(|(_, device)| device.clone());
+                told.ask(node, pool, devices.collect())?;
+            }
+            // The module may have made them only now: udev has its time from here.
+            if told.devices.len() > before {
+                last_came = node.now();
+            }
+            let unknown: Vec<&&String> =
+                missing.iter().filter(|volume| !told.has(volume)).collect();
             match unknown.first() {
-                Some(first) if hurry => bail!(
-                    "{} volumes have no block device yet, the first is {first}",
-                    unknown.len()
-                ),
-                None if hurry || waited >= patience + UDEV => {
+                Some(first) if hurry => {
+                    let why = told.silent.map(|why| format!(" ({why})"));
+                    bail!(
+                        "{} volumes have no block device yet, the first is {first}{}",
+                        unknown.len(),
+                        why.unwrap_or_default()
+                    )
+                }
+                None if hurry || node.now() - last_came >= patience + UDEV => {
                     if let Some((volume, device)) = missing
                         .iter()
                         .find_map(|volume| linked.get_key_value(*volume))
@@ -642,7 +649,7 @@ fn await_volumes(
                         bail!(
                             "{} leads to {device}, expected {}: udev has not mended it",
                             link(volume),
-                            known[volume]
+                            told.devices[volume]
                         );
                     }
                     warn!(
@@ -651,13 +658,16 @@ fn await_volumes(
                         link(missing[0])
                     );
                     let unlinked = missing.iter().filter_map(|volume| {
-                        Some(((**volume).clone(), known.get(*volume)?.clone()))
+                        Some(((**volume).clone(), told.devices.get(*volume)?.clone()))
                     });
                     return Ok(there.iter().cloned().chain(unlinked).collect());
                 }
                 _ => {}
             }
-            for device in missing.iter().filter_map(|volume| known.get(*volume)) {
+            for device in missing
+                .iter()
+                .filter_map(|volume| told.devices.get(*volume))
+            {
                 if announced.insert(device.clone()) {
                     let path = format!("/sys/class/block/{device}/uevent");
                     node.write(&path, "change")
@@ -670,42 +680,87 @@ fn await_volumes(
     }
 }
 
-/// The block devices that the kernel has for this pool's volumes, apart from those that are known: zd16 by tank/vm1.
-pub fn volume_devices(
-    node: &Node,
-    pool: &ZfsPool,
-    known: &BTreeSet<String>,
-) -> Result<BTreeMap<String, String>> {
-    let devices: Vec<String> = node
-        .list("/sys/class/block")?
-        .into_iter()
-        .filter(|name| {
-            name.strip_prefix("zd")
-                .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
-        })
-        .filter(|name| !known.contains(name))
-        .collect();
-    if devices.is_empty() {
-        return Ok(BTreeMap::new());
+/// What the kernel has told of the pool's volumes.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Their block devices: zd16 by tank/vm1.
+    pub devices: BTreeMap<String, String>,
+    /// Why devices have not told whose volumes they are, if some have not.
+    ///
+    /// To be asked, a device must be opened, and whoever opens it first needs the lock of all pools (zvol_open, OpenZFS 2.1
+    /// to 2.4). While that is held, as by the import of another pool, it fails with ERESTARTSYS (512) after
+    /// zvol_open_timeout_ms, by default a second; before Linux 5.13 it waits. So nobody has such a device open.
+    pub silent: Option<String>,
+}
+
+impl Told {
+    fn has(&self, volume: &str) -> bool {
+        self.devices.contains_key(volume)
     }
-    let prefix = format!("{}/", pool.pool);
-    node.apart(
-        "asking for the names of volumes",
-        Duration::from_secs(10),
-        |host| {
-            let mut found = BTreeMap::new();
-            for device in &devices {
-                // One that goes away meanwhile is none.
-                let name = host
-                    .zvol_name(&format!("/dev/{device}"))
-                    .unwrap_or_default();
-                if let Some(name) = name.filter(|name| name.starts_with(&prefix)) {
-                    found.insert(name, device.clone());
-                }
+
+    /// Asks the devices of all volumes but these, and those that have told already. Takes at most half of the action's
+    /// time that is left: what comes after it may still be done, and as a rule waits for the same lock.
+    pub fn ask(&mut self, node: &Node, pool: &ZfsPool, but: BTreeSet<String>) -> Result<()> {
+        let is_asked = |name: &String| {
+            is_volume(name) && !but.contains(name) && !self.devices.values().any(|it| it == name)
+        };
+        let mut devices = node.list("/sys/class/block")?;
+        devices.retain(is_asked);
+        self.silent = None;
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let limit = node.time_left() / 2;
+        let asked = node.apart_watching(
+            "asking for the names of volumes",
+            limit,
+            Duration::from_millis(200),
+            &mut || !zfs::is_suspended(node, &pool.pool),
+            |host| Ok(names(host, pool, &devices, limit / 2)),
+        );
+        match asked {
+            Ok((found, silent)) => {
+                self.devices.extend(found);
+                self.silent = silent;
             }
-            Ok(found)
-        },
-    )
+            Err(error) => self.silent = Some(format!("{error:#}")),
+        }
+        Ok(())
+    }
+}
+
+fn is_volume(device: &str) -> bool {
+    device
+        .strip_prefix("zd")
+        .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// Which of these devices are volumes of the pool, and why it is not known of all; none is asked any more after `limit`.
+fn names(
+    host: &Host,
+    pool: &ZfsPool,
+    devices: &[String],
+    limit: Duration,
+) -> (BTreeMap<String, String>, Option<String>) {
+    let begun = host.now();
+    let prefix = format!("{}/", pool.pool);
+    let (mut found, mut silent) = (BTreeMap::new(), None);
+    for device in devices {
+        if host.now() - begun >= limit {
+            silent.get_or_insert_with(|| format!("there was no time to ask {device}"));
+            break;
+        }
+        match host.zvol_name(&format!("/dev/{device}")) {
+            Ok(Some(name)) if name.starts_with(&prefix) => {
+                found.insert(name, device.clone());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                silent.get_or_insert_with(|| format!("{error:#}"));
+            }
+        }
+    }
+    (found, silent)
 }
 
 /// Has the kernel anything of this pool mounted here?

@@ -3,7 +3,6 @@
 //! A pool that ZFS has suspended cannot be exported: the export would wait, with the lock that all ZFS commands need, for
 //! disks that are gone. Then stop fails at once, and the cluster fences this node.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use probe::users::{self, Scope, User};
 use probe::zfs::message::{self, Refusal};
 use probe::zfs::{self, PoolState};
 
-use crate::datasets;
+use crate::datasets::{self, Told};
 use crate::import::{Phases, give_up_tunables};
 use crate::pool::ZfsPool;
 use crate::reservation;
@@ -204,6 +203,8 @@ fn export(pool: &ZfsPool, node: &Node, mounts: &[Mount]) -> Result<()> {
             eviction.step("it is in use")?;
             continue;
         }
+        // It may have become so while its volumes were asked, and then the export would hang.
+        check_not_suspended(pool, node)?;
         let limit = node.time_left().saturating_sub(RESERVE);
         let cmd = Cmd::new("zpool")
             .args(["export", &pool.pool])
@@ -239,7 +240,8 @@ struct Eviction<'a> {
     node: &'a Node<'a>,
     /// What was mounted at the beginning: whoever is below that uses it still.
     mounts: &'a [Mount],
-    scope: OnceCell<Scope>,
+    scope: Option<Scope>,
+    volumes: Told,
     /// Since when there has been nobody but users that cannot be made to leave.
     stuck: Option<std::time::Instant>,
     /// Processes that were asked to end.
@@ -252,7 +254,8 @@ impl<'a> Eviction<'a> {
             pool,
             node,
             mounts,
-            scope: OnceCell::new(),
+            scope: None,
+            volumes: Told::default(),
             stuck: None,
             asked: BTreeMap::new(),
         }
@@ -264,9 +267,11 @@ impl<'a> Eviction<'a> {
         let (pool, node) = (self.pool, self.node);
         check_not_suspended(pool, node)?;
         let users = self.users()?;
-        let named = || match users.is_empty() {
-            true => format!("{failed}, and no user of it is found"),
-            false => format!("{failed}, by {}", list(&users)),
+        let silent = self.volumes.silent.clone();
+        let named = || match (users.is_empty(), silent) {
+            (true, Some(why)) => format!("{failed}, and no user of it is found; {why}"),
+            (true, None) => format!("{failed}, and no user of it is found"),
+            (false, _) => format!("{failed}, by {}", list(&users)),
         };
         let allowed = pool.force_unmount != ForceUnmount::False;
         let mut hope = users.is_empty();
@@ -293,35 +298,40 @@ impl<'a> Eviction<'a> {
         Ok(())
     }
 
-    fn users(&self) -> Result<Vec<User>> {
+    fn users(&mut self) -> Result<Vec<User>> {
         users::find(self.node, self.scope()?)
     }
 
     /// Does a process use it in another mount namespace, now that it is unmounted here?
-    fn is_used_elsewhere(&self) -> Result<bool> {
+    fn is_used_elsewhere(&mut self) -> Result<bool> {
+        let node = self.node;
         let scope = self.scope()?;
-        Ok(users::is_kept_elsewhere(self.node, scope)?
-            && users::find(self.node, scope)?
+        Ok(users::is_kept_elsewhere(node, scope)?
+            && users::find(node, scope)?
                 .iter()
                 .any(|user| matches!(user, User::Process { .. })))
     }
 
     /// Does somebody keep the pool although nothing is mounted any more? An export to NFS clients does not.
-    fn is_held(&self) -> Result<bool> {
+    fn is_held(&mut self) -> Result<bool> {
         let users = self.users()?;
         Ok(users
             .iter()
             .any(|user| !matches!(user, User::NfsExport { .. })))
     }
 
-    /// What is used. Found out once: to learn whose volume a device is, each is opened.
-    fn scope(&self) -> Result<&Scope> {
-        if let Some(scope) = self.scope.get() {
-            return Ok(scope);
+    /// What is used. Found out once: to learn whose volume a device is, it is opened. One that could not be opened was not in
+    /// use, but may be the next time.
+    fn scope(&mut self) -> Result<&Scope> {
+        let (pool, node) = (self.pool, self.node);
+        let whole = self.volumes.silent.is_none();
+        if let Some(scope) = self.scope.take().filter(|_| whole) {
+            return Ok(self.scope.insert(scope));
         }
-        let devices = datasets::volume_devices(self.node, self.pool, &BTreeSet::new())?;
-        let scope = Scope::new(self.node, &self.pool.pool, self.mounts.to_vec(), &devices)?;
-        Ok(self.scope.get_or_init(|| scope))
+        self.volumes.ask(node, pool, BTreeSet::new())?;
+        let volumes = &self.volumes.devices;
+        let scope = Scope::new(node, &pool.pool, self.mounts.to_vec(), volumes)?;
+        Ok(self.scope.insert(scope))
     }
 
     /// Makes one user leave; false if that cannot be done from here.

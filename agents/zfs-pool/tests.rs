@@ -2,6 +2,7 @@
 
 mod machine;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use host::testing::{Reply, Script, Tree};
@@ -10,9 +11,9 @@ use ocf::{Exit, Outcome};
 
 use crate::pool::ZfsPool;
 use machine::{
-    ANNOUNCE, LINK, changed_device, corrupt, device_with_label, import_by_hand, imported_by_hand,
-    listing_also, machine, machine_last_used_by, plug, pull, with_multipath, with_old_link,
-    without_link,
+    ANNOUNCE, LINK, changed_device, corrupt, device_with_label, export, import_by_hand,
+    imported_by_hand, listing_also, machine, machine_last_used_by, plug, pull, with_multipath,
+    with_old_link, without_link,
 };
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
@@ -1147,4 +1148,98 @@ fn that_all_disks_are_gone_is_said_in_time() {
     assert!(why.contains("all of its disks are gone"), "{why}");
     let took = script.host(Duration::ZERO).now() - begun;
     assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+/// Twenty volumes of another pool, none of them in use.
+fn other_volumes(script: &Script) {
+    for number in (16..).step_by(16).take(20) {
+        script.write_file(
+            &format!("/sys/class/block/zd{number}/dev"),
+            &format!("230:{number}\n"),
+        );
+        script.write_file(&format!("/dev/zd{number}"), &format!("other/{number}"));
+    }
+}
+
+/// True for the first `count` times that a volume is opened.
+fn first(count: usize) -> impl Fn(&Tree) -> bool {
+    let tries = AtomicUsize::new(0);
+    move |_| tries.fetch_add(1, Ordering::Relaxed) < count
+}
+
+/// An action with the time that is advised for it.
+fn within_180_s(script: &Script, action: &str) -> Outcome {
+    let call = ocf::testing::call(action, [("pool".to_owned(), "tank".to_owned())].into());
+    ocf::execute::<ZfsPool>(&call, &script.host(Duration::from_secs(180)))
+}
+
+/// Another pool is being imported, which holds the lock that a volume needs to be opened.
+#[test]
+fn a_start_waits_for_volumes_while_another_pool_is_imported() {
+    let script = forgetful_machine();
+    other_volumes(&script);
+    script.zfs_locked(first(60));
+    let outcome = within_180_s(&script, "start");
+    assert_eq!(outcome.exit, Exit::Success, "{outcome:?}");
+    // The kernel has told late that it is there; udev still had the time to link to it.
+    assert!(script.tree().exists(LINK));
+    let script = forgetful_machine();
+    other_volumes(&script);
+    script.zfs_locked(|_| true);
+    let outcome = within_180_s(&script, "start");
+    let why = outcome.reason.unwrap_or_default();
+    assert!(
+        why.contains("the first is tank/vol (asking whose volume /dev/zd"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_stop_needs_no_names_of_volumes_that_nobody_has_open() {
+    for hangs in [false, true] {
+        let script = machine();
+        ok(&script, "start", TANK);
+        other_volumes(&script);
+        match hangs {
+            true => script.stuck("asking for the names of volumes"),
+            false => script.zfs_locked(|_| true),
+        }
+        let outcome = within_180_s(&script, "stop");
+        assert_eq!(outcome.exit, Exit::Success, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_volume_that_is_opened_as_soon_as_that_is_possible_is_found() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.write_file("/proc/4711/comm", "bash\n");
+    script.write_file("/proc/4711/status", "Name:\tbash\nPPid:\t1\n");
+    script.tree().symlink("/bin/bash", "/proc/4711/exe");
+    script.tree().mkdir("/proc/4711/fd");
+    script.tree().kernel_link("/dev/zd0", "/proc/4711/fd/3");
+    let script = script.when(
+        "zpool export tank",
+        Reply::given(|tree| match tree.exists("/proc/4711") {
+            true => Reply::fails(1, "cannot export 'tank': pool is busy\n"),
+            false => export(tree),
+        }),
+    );
+    script.zfs_locked(first(2));
+    ok(&script, "stop", TANK);
+    assert!(!script.tree().exists("/proc/4711"));
+}
+
+#[test]
+fn a_pool_that_is_suspended_while_its_volumes_are_asked_is_not_exported() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    script.clear_steps();
+    script.zfs_locked(|tree| {
+        tree.write("/proc/spl/kstat/zfs/tank/state", "SUSPENDED\n");
+        true
+    });
+    let why = reason(&script, "stop", TANK, Exit::Generic);
+    assert!(why.contains("suspended"), "{why}");
+    assert_eq!(commands(&script, "zpool export"), Vec::<String>::new());
 }

@@ -126,7 +126,8 @@ pub fn imported_by_hand(guid: u64) -> Script {
     script
 }
 
-fn export(tree: &Tree) -> Reply {
+/// What `zpool export` does.
+pub fn export(tree: &Tree) -> Reply {
     let mounts = tree.read("/proc/self/mountinfo").unwrap_or_default();
     if mounts.contains(" - zfs tank") {
         return Reply::fails(1, "cannot export 'tank': pool is busy\n");

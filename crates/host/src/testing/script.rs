@@ -44,6 +44,7 @@ struct State {
     meanwhile: Vec<Meanwhile>,
     stubborn: Vec<i32>,
     stuck: Vec<String>,
+    locked: Vec<Meets>,
     services: BTreeMap<SocketAddr, Service>,
     lio: Option<Lio>,
     /// The key that this host has registered with a disk.
@@ -54,6 +55,10 @@ struct State {
 type Service = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
 type Predicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 type Meanwhile = Arc<dyn Fn(&Tree) + Send + Sync>;
+type Meets = Arc<dyn Fn(&Tree) -> bool + Send + Sync>;
+
+/// How long a volume waits for the module's lock when it is opened.
+const OPENING: Duration = Duration::from_secs(1);
 
 enum Called {
     Line(String),
@@ -137,6 +142,7 @@ impl Script {
             meanwhile: Vec::new(),
             stubborn: Vec::new(),
             stuck: Vec::new(),
+            locked: Vec::new(),
             services: BTreeMap::new(),
             lio: None,
             our_keys: BTreeMap::new(),
@@ -288,6 +294,11 @@ impl Script {
         self.state().stuck.push(what.to_owned());
     }
 
+    /// Whenever `locked` says so, the zfs module holds its lock: a volume cannot be opened, and that takes a second.
+    pub fn zfs_locked(&self, locked: impl Fn(&Tree) -> bool + Send + Sync + 'static) {
+        self.state().locked.push(Arc::new(locked));
+    }
+
     pub(super) fn our_key(&self, disk: &str) -> Option<u64> {
         self.state().our_keys.get(disk).copied()
     }
@@ -410,7 +421,7 @@ impl System for Script {
         }
     }
 
-    /// In this process, so that what it does to the machine is not lost.
+    /// In this process, so that what it does to the machine is not lost, also when it takes too long.
     fn apart(
         &self,
         what: &str,
@@ -418,11 +429,16 @@ impl System for Script {
         watch: Watch<'_>,
         work: &mut dyn FnMut() -> String,
     ) -> anyhow::Result<String> {
-        if !self.state().stuck.iter().any(|it| it == what) {
-            return Ok(work());
-        }
         let begun = self.now();
-        self.take(limit, watch);
+        if !self.state().stuck.iter().any(|it| it == what) {
+            let said = work();
+            if self.now() - begun <= limit {
+                return Ok(said);
+            }
+            self.state().now = begun + limit;
+        } else {
+            self.take(limit, watch);
+        }
         anyhow::bail!(TooSlow {
             what: what.to_owned(),
             after: self.now() - begun,
@@ -456,6 +472,11 @@ impl System for Script {
 
     /// A device's file has the name in it.
     fn zvol_name(&self, device: &Path) -> io::Result<Option<String>> {
+        let locked = self.state().locked.clone();
+        if locked.iter().any(|locked| locked(&self.tree)) {
+            self.advance(OPENING);
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         let name = std::fs::read_to_string(device)?.trim().to_owned();
         Ok(Some(name).filter(|name| !name.is_empty()))
     }
