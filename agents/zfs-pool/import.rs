@@ -24,6 +24,8 @@ const RESERVE: Duration = Duration::from_secs(5);
 const TUNABLES: &str = "tunables";
 /// Where the module has its parameters.
 const PARAMETERS: &str = "/sys/module/zfs/parameters";
+/// The hint with the GUID of a pool whose import has begun, and not been seen to end.
+const IMPORTING: &str = "importing";
 /// Options that an administrator has allowed for the next import only.
 const ONCE: &str = "/run/hastor/zfs-pool-once";
 
@@ -31,6 +33,7 @@ const ONCE: &str = "/run/hastor/zfs-pool-once";
 pub fn start(pool: &ZfsPool, node: &Node) -> Result<()> {
     let mut phases = Phases::begin(node);
     load_module(node)?;
+    await_left_behind(pool, node)?;
     pool.check_name_is_free(node)?;
     let old_links = datasets::has_links(node, pool)?;
     match pool.settled(node)? {
@@ -367,6 +370,7 @@ fn run_import(pool: &ZfsPool, node: &Node, found: &Found, force: bool) -> Result
         cmd = cmd.arg("-d").arg(&leaf.path);
     }
     let guid = found.newest().context("no label")?.pool_guid;
+    node.set_hint(IMPORTING, &guid.to_string())?;
     cmd = cmd
         .arg(guid)
         .at_most(node.time_left().saturating_sub(RESERVE));
@@ -375,10 +379,49 @@ fn run_import(pool: &ZfsPool, node: &Node, found: &Found, force: bool) -> Result
         tell_progress(pool, node, &mut told);
         true
     })?;
+    node.set_hint(IMPORTING, "")
+        .unwrap_or_else(|error| warn!("{error:#}"));
     if answer.success() {
         return Ok(None);
     }
     Ok(Some(message::import(&answer.stdout, &answer.stderr)))
+}
+
+/// The process that a start which ran out of time has left in the kernel, importing the pool. As long as it waits for the
+/// lock of all pools, which another import may hold, no signal ends it, and the kernel shows nothing of the pool; but it
+/// will be imported.
+pub fn left_behind(node: &Node) -> Result<Option<i32>> {
+    let Some(guid) = node.hint(IMPORTING).filter(|guid| !guid.is_empty()) else {
+        return Ok(None);
+    };
+    let text = |pid: i32, file: &str| {
+        let text = node.read(&format!("/proc/{pid}/{file}"));
+        // It has ended meanwhile.
+        text.ok().flatten().unwrap_or_default()
+    };
+    let is_import = |pid: &i32| {
+        text(*pid, "comm").trim() == "zpool" && {
+            let line = text(*pid, "cmdline");
+            let has = |wanted: &str| line.split('\0').any(|word| word == wanted);
+            has("import") && has(&guid)
+        }
+    };
+    let names = node.list("/proc")?;
+    let mut pids = names.iter().filter_map(|name| name.parse().ok());
+    Ok(pids.find(is_import))
+}
+
+/// Waits until no import is left behind.
+pub fn await_left_behind(pool: &ZfsPool, node: &Node) -> Result<()> {
+    while let Some(pid) = left_behind(node)? {
+        ensure!(
+            node.time_left() > RESERVE,
+            "process {pid}, of an earlier start, does not end, and may still import pool {}",
+            pool.pool
+        );
+        node.sleep(AGAIN);
+    }
+    Ok(())
 }
 
 /// Says, every few seconds, what a long import waits for.

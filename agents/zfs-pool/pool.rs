@@ -256,6 +256,18 @@ impl Agent for ZfsPool {
 
     fn monitor(&self, node: &Node, depth: Depth) -> Result<State> {
         let Some(state) = self.settled(node)? else {
+            if let Some(pid) = import::left_behind(node)? {
+                bail!(
+                    "pool {} is about to be imported by process {pid}, of an earlier start",
+                    self.pool
+                );
+            }
+            // Such an import may have ended just now.
+            ensure!(
+                self.state(node)?.is_none(),
+                "pool {} is being imported",
+                self.pool
+            );
             return Ok(State::Stopped);
         };
         let degraded = match &state {
@@ -287,7 +299,8 @@ impl Agent for ZfsPool {
     }
 
     fn is_gone(&self, node: &Node) -> Result<bool> {
-        let here = self.state(node)?.is_some();
+        // The import first: at its end the pool is here.
+        let here = import::left_behind(node)?.is_some() || self.state(node)?.is_some();
         Ok(!here && !reservation::is_noted(node) && !import::has_set_tunables(node))
     }
 

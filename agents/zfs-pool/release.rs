@@ -16,7 +16,7 @@ use probe::zfs::message::{self, Refusal};
 use probe::zfs::{self, PoolState};
 
 use crate::datasets::{self, Told};
-use crate::import::{Phases, give_up_tunables};
+use crate::import::{self, Phases, give_up_tunables};
 use crate::pool::ZfsPool;
 use crate::reservation;
 use crate::values::{ForceUnmount, OnSuspended};
@@ -36,6 +36,7 @@ const RESERVE: Duration = Duration::from_millis(500);
 pub fn stop(pool: &ZfsPool, node: &Node) -> Result<()> {
     let mut phases = Phases::begin(node);
     let mut exported = false;
+    import::await_left_behind(pool, node)?;
     if pool.settled(node)?.is_some() {
         await_other_commands(pool, node)?;
     }

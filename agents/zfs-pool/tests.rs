@@ -1243,3 +1243,45 @@ fn a_pool_that_is_suspended_while_its_volumes_are_asked_is_not_exported() {
     assert!(why.contains("suspended"), "{why}");
     assert_eq!(commands(&script, "zpool export"), Vec::<String>::new());
 }
+
+/// Its import waits for the lock that the import of another pool holds, and cannot be killed there.
+fn machine_with_import_left_behind() -> Script {
+    let script = machine();
+    let import = Reply::hangs().and(|tree: &Tree| {
+        tree.write("/proc/4712/comm", "zpool\n");
+        tree.write("/proc/4712/cmdline", "zpool\0import\0-N\x007\0");
+    });
+    script.when_matching(machine::is_import, import);
+    let why = reason(&script, "start", TANK, Exit::Generic);
+    assert!(why.contains("zpool import"), "{why}");
+    script
+}
+
+#[test]
+fn an_import_that_was_left_behind_is_waited_for() {
+    let script = machine_with_import_left_behind();
+    let why = reason(&script, "monitor", TANK, Exit::Generic);
+    assert!(why.contains("process 4712"), "{why}");
+    let why = reason(&script, "stop", TANK, Exit::Generic);
+    assert!(why.contains("process 4712"), "{why}");
+    // It gets the lock, and the pool is here.
+    script.meanwhile(|tree: &Tree| {
+        if tree.exists("/proc/4712") {
+            tree.remove("/proc/4712");
+            machine::imported(tree, 7);
+        }
+    });
+    script.clear_steps();
+    ok(&script, "stop", TANK);
+    assert_eq!(commands(&script, "zpool export").len(), 1);
+    reason(&script, "monitor", TANK, Exit::NotRunning);
+}
+
+/// Of another pool, which is none of ours.
+#[test]
+fn the_import_of_another_pool_is_not_waited_for() {
+    let script = machine_with_import_left_behind();
+    script.write_file("/proc/4712/cmdline", "zpool\0import\0-N\x0077\0");
+    ok(&script, "stop", TANK);
+    reason(&script, "monitor", TANK, Exit::NotRunning);
+}

@@ -110,7 +110,8 @@ pub fn import(tree: &Tree) -> Reply {
     Reply::ok("").and(|tree| imported(tree, GUID))
 }
 
-fn imported(tree: &Tree, guid: u64) {
+/// The pool is here.
+pub fn imported(tree: &Tree, guid: u64) {
     tree.write(STATE, "ONLINE\n");
     tree.write("/proc/spl/kstat/zfs/tank/guid", &format!("{guid}\n"));
     tree.write(TXGS, &txgs(10));
