@@ -612,6 +612,8 @@ fn await_volumes(
         if missing.is_empty() {
             return Ok(there);
         }
+        // Then no volume comes any more.
+        ensure!(!zfs::is_suspended(node, &pool.pool), pool.suspended());
         if there.len() > most {
             (most, last_came) = (there.len(), node.now());
         }

@@ -1195,6 +1195,20 @@ fn a_start_waits_for_volumes_while_another_pool_is_imported() {
 }
 
 #[test]
+fn a_start_does_not_wait_for_volumes_of_a_pool_that_is_suspended() {
+    let script = forgetful_machine();
+    script.zfs_locked(|tree| {
+        tree.write("/proc/spl/kstat/zfs/tank/state", "SUSPENDED\n");
+        true
+    });
+    let begun = script.host(Duration::ZERO).now();
+    let why = reason(&script, "start", TANK, Exit::Generic);
+    assert!(why.contains("suspended"), "{why}");
+    let took = script.host(Duration::ZERO).now() - begun;
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+#[test]
 fn a_stop_needs_no_names_of_volumes_that_nobody_has_open() {
     for hangs in [false, true] {
         let script = machine();
