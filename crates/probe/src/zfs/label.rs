@@ -58,7 +58,7 @@ pub struct Label {
     pub vdev_guid: u64,
     /// The GUID of the top-level vdev it belongs to.
     pub top_guid: u64,
-    /// How many top-level vdevs the pool has.
+    /// How many top-level vdevs the pool has, without the holes that removed logs have left.
     pub vdev_children: Option<u64>,
     /// All devices of that top-level vdev.
     pub leaves: Vec<LabelLeaf>,
@@ -100,7 +100,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Label>> {
         hostname: list.string("hostname").map(str::to_owned),
         vdev_guid: number("guid")?,
         top_guid: number("top_guid")?,
-        vdev_children: list.u64("vdev_children"),
+        vdev_children: list
+            .u64("vdev_children")
+            .map(|all| all.saturating_sub(list.numbers("hole_array") as u64)),
         leaves,
     }))
 }

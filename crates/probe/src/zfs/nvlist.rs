@@ -24,6 +24,8 @@ pub enum Value {
     List(List),
     /// Several lists.
     Lists(Vec<List>),
+    /// Several unsigned numbers of 64 bits: how many. What they are nothing here needs.
+    Numbers(usize),
     /// A value of a type that nothing here needs; this is the type's number.
     Other(u32),
 }
@@ -113,6 +115,14 @@ impl List {
         }
     }
 
+    /// How many numbers stand under a name.
+    pub fn numbers(&self, name: &str) -> usize {
+        match self.get(name) {
+            Some(Value::Numbers(count)) => *count,
+            _ => 0,
+        }
+    }
+
     /// The lists of this name; none if there are none.
     pub fn lists(&self, name: &str) -> &[List] {
         match self.get(name) {
@@ -127,6 +137,7 @@ mod kind {
     pub const BOOLEAN: u32 = 1;
     pub const UINT64: u32 = 8;
     pub const STRING: u32 = 9;
+    pub const UINT64_ARRAY: u32 = 16;
     pub const NVLIST: u32 = 19;
     pub const NVLIST_ARRAY: u32 = 20;
     pub const BOOLEAN_VALUE: u32 = 21;
@@ -194,6 +205,7 @@ mod xdr {
             kind::BOOLEAN_VALUE => Value::Boolean(u32(bytes)? != 0),
             kind::UINT64 => Value::U64(u64::from_be_bytes(bytes.array()?)),
             kind::STRING => Value::String(string(bytes)?),
+            kind::UINT64_ARRAY => Value::Numbers(count),
             kind::NVLIST => Value::List(list(bytes, depth + 1)?),
             kind::NVLIST_ARRAY => {
                 // Grows with what is there, not with what the count promises.
@@ -264,6 +276,7 @@ mod native {
             kind::BOOLEAN_VALUE => Value::Boolean(u32(&mut bytes)? != 0),
             kind::UINT64 => Value::U64(u64::from_ne_bytes(bytes.array()?)),
             kind::STRING => Value::String(terminated(bytes.0)?),
+            kind::UINT64_ARRAY => Value::Numbers(count),
             kind::NVLIST => Value::List(list(behind, depth + 1)?),
             kind::NVLIST_ARRAY => {
                 let lists = (0..count).map(|_| list(behind, depth + 1));
@@ -324,8 +337,13 @@ pub(crate) mod pack {
                     let content = lists.iter().flat_map(xdr_list).collect();
                     (kind::NVLIST_ARRAY, lists.len(), content)
                 }
-                // An array of two numbers stands for what is skipped.
-                Value::Other(kind) => (*kind, 2, [0, 0, 0, 2].repeat(5)),
+                Value::Numbers(count) => {
+                    let size = (*count as u32).to_be_bytes().to_vec();
+                    let numbers = vec![0; 8 * count];
+                    (kind::UINT64_ARRAY, *count, [size, numbers].concat())
+                }
+                // An array of two short numbers stands for what is skipped.
+                Value::Other(kind) => (*kind, 2, [0, 0, 0, 2].repeat(3)),
             };
             pair.extend(kind.to_be_bytes());
             pair.extend((count as u32).to_be_bytes());
@@ -370,7 +388,8 @@ pub(crate) mod pack {
                     let behind = lists.iter().flat_map(native_list).collect();
                     (kind::NVLIST_ARRAY, lists.len(), content, behind)
                 }
-                Value::Other(kind) => (*kind, 2, vec![2; 16], vec![]),
+                Value::Numbers(count) => (kind::UINT64_ARRAY, *count, vec![0; 8 * count], vec![]),
+                Value::Other(kind) => (*kind, 2, vec![2; 8], vec![]),
             };
             let mut pair = vec![0; 4];
             pair.extend((name.len() as u16 + 1).to_ne_bytes());
@@ -402,7 +421,8 @@ mod tests {
         pack::list([
             ("version", Value::U64(5000)),
             ("name", pack::string("tank")),
-            ("numbers", Value::Other(16)),
+            ("numbers", Value::Numbers(3)),
+            ("others", Value::Other(13)),
             ("here", Value::Flag),
             ("yes", Value::Boolean(true)),
             (
@@ -435,6 +455,7 @@ mod tests {
         assert_eq!(list.u64("version"), Some(5000));
         assert_eq!(list.string("name"), Some("tank"));
         assert_eq!(list.u64("name"), None);
+        assert_eq!((list.numbers("numbers"), list.numbers("version")), (3, 0));
         assert_eq!(list.string("nothing"), None);
         let tree = list.list("tree").unwrap();
         assert_eq!(tree.lists("children")[1].u64("guid"), Some(u64::MAX));
