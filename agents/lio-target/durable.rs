@@ -14,6 +14,7 @@ use probe::zfs::listing;
 
 use crate::definition::volumes;
 use crate::device;
+use crate::steps::while_locked;
 use crate::wanted::{Backing, Wanted};
 
 /// Sets sync=always for volumes that have another value.
@@ -89,7 +90,9 @@ fn volume(host: &Host, path: &str) -> Result<Option<String>> {
         }));
     }
     match host.real_path(path)? {
-        Some(device) if device.starts_with("/dev/zd") => host.zvol_name(&device),
+        Some(device) if device.starts_with("/dev/zd") => {
+            while_locked(host, || host.zvol_name(&device))
+        }
         _ => Ok(None),
     }
 }

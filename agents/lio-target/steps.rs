@@ -122,7 +122,8 @@ impl Step {
 
 impl Setting {
     fn take(&self, host: &Host) -> Result<Option<String>> {
-        let Err(error) = host.write(&self.path, &self.value) else {
+        let written = while_locked(host, || host.write(&self.path, &self.value));
+        let Err(error) = written else {
             return Ok(None);
         };
         let what = match self.secret || self.path.ends_with("/enable") {
@@ -158,6 +159,33 @@ fn while_busy(host: &Host, mut action: impl FnMut() -> Result<()>) -> Result<()>
                     && host.now() < ends
                     && !host.time_left().is_zero() =>
             {
+                host.sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// ERESTARTSYS, which the kernel means for itself. A ZFS volume that nobody has open answers it if the module's lock of all
+/// pools is not free for a second, as while another pool is imported.
+const RESTART: i32 = 512;
+
+/// Tries again as long as that lock is held and there is time.
+pub fn while_locked<T>(host: &Host, mut action: impl FnMut() -> Result<T>) -> Result<T> {
+    let is_locked = |error: &anyhow::Error| {
+        let error = error.root_cause().downcast_ref::<io::Error>();
+        error.is_some_and(|error| match error.raw_os_error() {
+            Some(number) => number == RESTART,
+            // How Host says it.
+            None => error.kind() == io::ErrorKind::ResourceBusy,
+        })
+    };
+    loop {
+        match action() {
+            Err(error) if is_locked(&error) => {
+                if host.time_left() < PATIENCE {
+                    return Err(error.context("the zfs module is busy, as while it imports a pool"));
+                }
                 host.sleep(Duration::from_millis(20));
             }
             other => return other,

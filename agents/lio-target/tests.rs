@@ -424,6 +424,25 @@ fn a_device_in_use_is_named() {
     assert_eq!(script.lio().snapshot(), before);
 }
 
+/// Another pool is being imported, which holds the lock that a volume needs to be opened for the first time.
+#[test]
+fn a_volume_that_cannot_be_opened_yet_is_waited_for() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    // When it is asked whose device it is, and when the kernel opens it.
+    for locked in [0..3, 2..5] {
+        let calls = AtomicU32::new(0);
+        let script = machine();
+        script.zfs_locked(move |_| locked.contains(&calls.fetch_add(1, Ordering::Relaxed)));
+        ok(&script, "start", PLAIN);
+    }
+    let calls = AtomicU32::new(0);
+    let script = machine();
+    script.zfs_locked(move |_| calls.fetch_add(1, Ordering::Relaxed) >= 2);
+    let said = reason(&script, "start", PLAIN, Exit::Generic);
+    assert!(said.contains("unit 1: opening /dev/zd0"), "{said}");
+    assert!(said.contains("the zfs module is busy"), "{said}");
+}
+
 #[test]
 fn a_file_with_passwords_is_nobody_elses() {
     let script = machine();

@@ -59,6 +59,8 @@ type Meets = Arc<dyn Fn(&Tree) -> bool + Send + Sync>;
 
 /// How long a volume waits for the module's lock when it is opened.
 const OPENING: Duration = Duration::from_secs(1);
+/// ERESTARTSYS: what it answers then.
+const RESTART: i32 = 512;
 
 enum Called {
     Line(String),
@@ -299,6 +301,16 @@ impl Script {
         self.state().locked.push(Arc::new(locked));
     }
 
+    /// If it is locked, to learn that takes its time.
+    fn is_zfs_locked(&self) -> bool {
+        let locked = self.state().locked.clone();
+        let is_locked = locked.iter().any(|locked| locked(&self.tree));
+        if is_locked {
+            self.advance(OPENING);
+        }
+        is_locked
+    }
+
     pub(super) fn our_key(&self, disk: &str) -> Option<u64> {
         self.state().our_keys.get(disk).copied()
     }
@@ -472,9 +484,7 @@ impl System for Script {
 
     /// A device's file has the name in it.
     fn zvol_name(&self, device: &Path) -> io::Result<Option<String>> {
-        let locked = self.state().locked.clone();
-        if locked.iter().any(|locked| locked(&self.tree)) {
-            self.advance(OPENING);
+        if self.is_zfs_locked() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         let name = std::fs::read_to_string(device)?.trim().to_owned();
@@ -549,6 +559,9 @@ impl System for Script {
 
     fn kernel_file(&self, path: &str, access: Access<'_>) -> Option<io::Result<()>> {
         let lio = self.state().lio.clone()?;
+        if lio.opens(path, &access) && self.is_zfs_locked() {
+            return Some(Err(io::Error::from_raw_os_error(RESTART)));
+        }
         let busy = self.state().busy.clone();
         let answer = lio.answers(path, access, |device| busy.iter().any(|busy| busy(device)))?;
         Some(answer.map_err(io::Error::from))

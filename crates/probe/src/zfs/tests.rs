@@ -116,6 +116,15 @@ fn names_of_pools() {
 /// (dd if=/dev/sda1 bs=16k skip=1 count=7), without the zeros after it.
 const LABEL: &[u8] = include_bytes!("recorded/label-raidz1.bin");
 
+/// The same of a disk of a mirror, in a pool with two logs of which the first was removed.
+const HOLE: &[u8] = include_bytes!("recorded/label-hole.bin");
+
+#[test]
+fn a_hole_is_no_vdev() {
+    let label = label::parse(HOLE).unwrap().unwrap();
+    assert_eq!((label.vdev_children, label.leaves.len()), (Some(2), 2));
+}
+
 #[test]
 fn a_label_tells_who_had_the_pool_and_which_disks_it_has() {
     let label = label::parse(LABEL).unwrap().unwrap();

@@ -259,6 +259,14 @@ impl Lio {
         done
     }
 
+    /// Would this access make a backstore open its device?
+    pub(super) fn opens(&self, path: &str, access: &Access<'_>) -> bool {
+        let (Some(place), Access::Write(text)) = (inside(path), access) else {
+            return false;
+        };
+        self.engine().would_open(&place, text).is_some()
+    }
+
     /// What an access to a file answers, if that is in configfs. Whether a device is busy is asked without holding the
     /// engine, which the test may look at meanwhile.
     pub(super) fn answers(
