@@ -31,6 +31,7 @@ pub const CHANGED: &[Scenario] = &[
     ("power loss, and return", Some(SECOND.home), lost_and_back),
     ("hastor applied again", None, applied_again),
     ("address removed, and back", None, address_removed),
+    ("both pools started at once on a head", None, started_at_once),
 ];
 
 /// What can happen to heads and their disks.
@@ -123,6 +124,49 @@ fn planned_move(stack: &mut Appliance) -> Result<()> {
         stack.tell_gaps(begin)?;
     }
     stack.lab.settled()
+}
+
+/// Both pools start on one head at the same time, so that the one's target is built while the other's import has the lock of
+/// all pools.
+fn started_at_once(stack: &mut Appliance) -> Result<()> {
+    let (cluster, begin) = (&stack.lab.cluster, now());
+    let tell = |pool: &Pool, role: &str| {
+        let group = pool.group();
+        let words = [
+            "--resource",
+            &group,
+            "--meta",
+            "--set-parameter",
+            "target-role",
+        ];
+        let words = [&["crm_resource"], &words[..], &["--parameter-value", role]].concat();
+        cluster.admin(&words).map(drop)
+    };
+    for pool in &POOLS {
+        tell(pool, "Stopped")?;
+    }
+    cluster.wait_for("both pools stopped", super::SETTLE, || {
+        let status = cluster.status()?;
+        for id in POOLS.iter().flat_map(Pool::resources) {
+            let resource = status.resources.iter().find(|it| it.id == id);
+            let nodes = &resource.with_context(|| format!("there is no {id}"))?.nodes;
+            ensure!(nodes.is_empty(), "{id} is on {nodes:?}");
+        }
+        Ok(())
+    })?;
+    let group = SECOND.group();
+    let words = ["--resource", &group, "--node", FIRST.home];
+    cluster.admin(&[&["crm_resource", "--move"], &words[..]].concat())?;
+    for pool in &POOLS {
+        tell(pool, "Started")?;
+    }
+    for pool in &POOLS {
+        stack.wait_on(pool, FIRST.home)?;
+    }
+    cluster.admin(&["crm_resource", "--clear", "--resource", &group])?;
+    stack.written()?;
+    stack.tell_gaps(begin)?;
+    stack.restored()
 }
 
 /// A head loses its power, and the other one has both pools.
