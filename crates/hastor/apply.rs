@@ -98,18 +98,22 @@ impl Apply<'_> {
         let rested: Vec<String> = match self.pacemaker.cib_file {
             Some(_) => Vec::new(),
             None => {
+                let untouched = untouched(now, &wanted);
                 let all = self.pacemaker.status()?.resources.into_iter();
-                let rested = all.filter(|it| it.nodes.is_empty());
+                let rested = all.filter(|it| it.nodes.is_empty() && untouched.contains(it.base()));
                 rested.map(|it| it.id).collect()
             }
         };
+        let all = primitives(&wanted);
         // An empty configuration, for one, is not valid: it has no fencing.
         if self.agreed(&live, &wanted, false)? {
             self.replace(&before.path, &live, &back)?;
             writeln!(self.out, "Gone back.")?;
         }
         self.saved.forget(&before.path)?;
-        self.report(&wanted, |resource| !rested.contains(&resource.id))
+        self.report(&wanted, |resource| {
+            all.contains(resource.base()) && !rested.contains(&resource.id)
+        })
     }
 
     /// Where the configuration is kept that is there before a change. If an earlier one has not got to its end, and nobody has
@@ -157,7 +161,7 @@ impl Apply<'_> {
                 "It was so before, but crm_verify says of it:\n{said}\n"
             )?;
         }
-        let answers = parameters::ask(self.pacemaker.host, before, wanted)?;
+        let answers = parameters::ask(self.pacemaker.host, before, wanted);
         for agent in &answers.absent {
             writeln!(
                 self.out,
@@ -238,12 +242,16 @@ impl Apply<'_> {
                 self.wait.as_secs(),
                 named(&active)
             );
-            made = wanted(&self.undisturbed(&retiring, "what is to be removed has stopped")?)?;
+            let done = "what is to be removed has stopped, but nothing is removed yet";
+            made = wanted(&self.undisturbed(&retiring, done)?)?;
             before = retiring;
         }
         let (kept, devices) = with_devices_of(&before, &made);
-        if is_cluster && !devices.is_empty() && kept != before {
-            self.step(path, &before, &kept)?;
+        if is_cluster && !devices.is_empty() {
+            // All else may be done already, by a change that was broken off here.
+            if kept != before {
+                self.step(path, &before, &kept)?;
+            }
             writeln!(
                 self.out,
                 "Waiting for the cluster before {} is removed ...",
@@ -259,7 +267,11 @@ impl Apply<'_> {
                 self.wait.as_secs(),
                 pending.join("; ")
             );
-            made = wanted(&self.undisturbed(&kept, "all else is done")?)?;
+            let done = format!(
+                "all else is done, but {} is not removed yet",
+                devices.join(", ")
+            );
+            made = wanted(&self.undisturbed(&kept, &done)?)?;
             before = kept;
         }
         self.step(path, &before, &made)?;
@@ -272,8 +284,8 @@ impl Apply<'_> {
         let others = changes_of_others(ours, configuration(&live)?);
         ensure!(
             others.is_empty(),
-            "{done}, but nothing is removed yet, because somebody else has changed the configuration in the meantime ({}); \
-             expected it as it was: do this again",
+            "{done}, because somebody else has changed the configuration in the meantime ({}); expected it as it was: do this \
+             again",
             others.join("; ")
         );
         Ok(live)
@@ -367,6 +379,21 @@ fn lines(list: &[Change]) -> String {
     list.iter().map(|change| format!("  {change}\n")).collect()
 }
 
+/// The primitives of a configuration.
+fn primitives(configuration: &Element) -> BTreeSet<&str> {
+    let all = configuration.all().into_iter();
+    let all = all.filter(|it| it.name == "primitive");
+    all.map(Element::id).collect()
+}
+
+/// Those that are the same in both configurations, and so is what they are in.
+fn untouched<'a>(before: &'a Element, after: &Element) -> BTreeSet<&'a str> {
+    let all = |of: &'a Element| of.child("resources").map_or(&[][..], |it| &it.children);
+    let kept = after.child("resources").map_or(&[][..], |it| &it.children);
+    let same = all(before).iter().filter(|it| kept.contains(it));
+    same.flat_map(primitives).collect()
+}
+
 /// The resources of a stack.
 fn members<'a>(configuration: &'a Element, name: &str) -> Vec<&'a str> {
     let tags = configuration.children_named("tags");
@@ -380,7 +407,7 @@ fn members<'a>(configuration: &'a Element, name: &str) -> Vec<&'a str> {
 /// Resources that do not run because somebody wants it so: they are told to stop or taken out of management, or bound to one
 /// that is; and fencing devices, while a node is not there to run them.
 fn resting(status: &Status, configuration: &Element) -> BTreeSet<String> {
-    let all = status.resources.iter();
+    let all = status.resources.iter().filter(|it| it.nodes.is_empty());
     let told = all.filter(|it| it.target_role.as_deref() == Some("Stopped") || !it.managed);
     let mut resting: BTreeSet<String> = told.map(|it| it.id.clone()).collect();
     // What is bound to one of them may have others bound to itself.
@@ -417,8 +444,9 @@ fn resting(status: &Status, configuration: &Element) -> BTreeSet<String> {
     }
     let all_there = status.nodes.iter().all(|node| node.state == "online");
     let devices = status.resources.iter().filter(|it| {
-        let stopped = it.nodes.is_empty() && !it.failed && !it.blocked && it.pending.is_none();
-        it.agent.starts_with("stonith:") && stopped && !all_there
+        let stopped = it.nodes.is_empty() && it.pending.is_none();
+        let failed = status.failures.iter().any(|of| of.resource == it.id);
+        it.agent.starts_with("stonith:") && stopped && !failed && !all_there
     });
     resting.extend(devices.map(|it| it.id.clone()));
     resting

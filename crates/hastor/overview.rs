@@ -67,8 +67,7 @@ impl Overview {
         };
         let all = cib.all();
         for resource in &overview.status.resources {
-            // The instances of a clone have their number behind the id.
-            let id = resource.id.split(':').next().unwrap_or_default();
+            let id = resource.base();
             let primitive = all
                 .iter()
                 .find(|it| it.name == "primitive" && it.id() == id);

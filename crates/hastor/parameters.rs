@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use cib::{Element, is_secret};
 use host::cmd::Output;
 use host::{Cmd, CmdError, Host};
@@ -22,7 +21,7 @@ pub struct Answers {
 
 /// Asks our own agents about the parameters of those primitives whose parameters are others than in the configuration
 /// `before`. At their first level, they look at nothing of the node that asks.
-pub fn ask(host: &Host, before: &Element, wanted: &Element) -> Result<Answers> {
+pub fn ask(host: &Host, before: &Element, wanted: &Element) -> Answers {
     let primitives = |of: &Element| -> Vec<Element> {
         let all = of.all().into_iter();
         all.filter(|it| it.name == "primitive").cloned().collect()
@@ -41,12 +40,16 @@ pub fn ask(host: &Host, before: &Element, wanted: &Element) -> Result<Answers> {
                 answers.refusals.push(line);
             }
             Err(CmdError::Missing { program }) => answers.absent.push(program),
-            Err(error) => return Err(error.into()),
+            // Going back must not depend on it.
+            Err(error) => {
+                let line = format!("{}: the agent cannot be asked: {error}", primitive.id());
+                answers.refusals.push(line);
+            }
         }
     }
     answers.absent.sort();
     answers.absent.dedup();
-    Ok(answers)
+    answers
 }
 
 /// What an agent is told: its type and its parameters.

@@ -248,10 +248,39 @@ fn what_cannot_run_is_not_held_against_the_cluster() {
         said.ends_with("All runs that has to:\n  x stopped (told to stop)\n"),
         "{said}"
     );
-    // Nor is what did not run before a rollback.
+    // Nor is, after a rollback, what it has not touched and did not run before, or is not there any more.
+    let theirs = r#"<primitive id="theirs"/></resources>"#;
+    let at_rest = r#"<resource id="theirs" role="Stopped" resource_agent="t"/></resources>"#;
+    let with = |path: &str, what: &str| {
+        let text = script.read_file(path).unwrap();
+        script.write_file(path, &text.replace("</resources>", what));
+    };
     script.write_file("/status", &status);
+    with("/status", at_rest);
+    for file in [
+        "/cib",
+        "/var/lib/hastor/before/1.xml",
+        "/var/lib/hastor/before/1.after.xml",
+    ] {
+        let text = script.read_file(file).unwrap();
+        script.write_file(
+            file,
+            &text.replace("<resources/>", "<resources></resources>"),
+        );
+        with(file, theirs);
+    }
     let (said, error) = hastor(&script, &["apply", "--rollback", "--yes"], "");
     assert_eq!(error, None, "{said}");
+    // What it has touched has to run.
+    hastor(&script, APPLY, "yes\n");
+    let changed = script.read_file("/var/lib/hastor/before/1.xml").unwrap();
+    let changed = changed.replace("id=\"theirs\"", "id=\"theirs\" type=\"other\"");
+    script.write_file("/var/lib/hastor/before/1.xml", &changed);
+    let (_, error) = hastor(&script, &["apply", "--rollback", "--yes"], "");
+    assert_eq!(
+        error.as_deref(),
+        Some("settled, but not all runs: theirs is stopped")
+    );
 }
 
 /// Devices may be needed to stop what is on their node.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::Element;
 
 /// The attributes by which constraints name resources.
-const REFERENCES: [&str; 4] = ["rsc", "with-rsc", "first", "then"];
+const REFERENCES: [&str; 5] = ["rsc", "rsc-pattern", "with-rsc", "first", "then"];
 
 /// Meta attributes by which an administrator takes a resource out of service for a while: a stack does not end that.
 const IN_SERVICE: [&str; 3] = ["target-role", "is-managed", "maintenance"];
@@ -57,9 +57,8 @@ pub fn merge(live: &Element, stack: &Element, name: &str, adopt: bool) -> Result
     let wanted = &kept_away(stack, &merged, name);
 
     let (before, ours) = (members(&merged, name), members(wanted, name));
-    if !adopt {
-        nothing_taken_over(&merged, &ours, &before, name)?;
-    }
+    let ids = (&ours, &before);
+    nothing_taken_over(&merged, wanted, ids, name, adopt)?;
     let gone = &before - &ours;
     let known = &before | &ours;
     replace(&mut merged, wanted, "resources", |old| {
@@ -68,7 +67,8 @@ pub fn merge(live: &Element, stack: &Element, name: &str, adopt: bool) -> Result
     let prefix = format!("{name}-");
     replace(&mut merged, wanted, "constraints", |old| {
         let named = named_by(old);
-        let is_own = old.id().starts_with(&prefix) && named.iter().all(|it| known.contains(*it));
+        let names_own = !named.is_empty() && named.iter().all(|it| known.contains(*it));
+        let is_own = old.id().starts_with(&prefix) && names_own;
         is_own || named.iter().any(|it| gone.contains(*it))
     });
     replace(&mut merged, wanted, "tags", |old| old.id() == name);
@@ -88,23 +88,36 @@ fn named_by(constraint: &Element) -> Vec<&str> {
         .collect()
 }
 
-/// Refuses to replace resources that the cluster has and that are none of the stack's (which had those in `before`).
+/// Refuses to replace resources that the cluster has and that are none of the stack's, which has those in `ours` and had those
+/// in `before`; with `adopt` only where one cannot just take the place of the other, because it is in a group.
 fn nothing_taken_over(
     merged: &Element,
-    ours: &BTreeSet<String>,
-    before: &BTreeSet<String>,
+    wanted: &Element,
+    (ours, before): (&BTreeSet<String>, &BTreeSet<String>),
     name: &str,
+    adopt: bool,
 ) -> Result<()> {
-    let there = merged.children_named("resources").flat_map(Element::all);
-    let mut there = there.filter(|it| KINDS.contains(&it.name.as_str()));
-    let foreign = there.find(|it| ours.contains(it.id()) && !before.contains(it.id()));
-    foreign.map_or(Ok(()), |it| {
+    let stands_alone = |of: &Element, id: &str| {
+        let mut all = of.children_named("resources").flat_map(|it| &it.children);
+        all.any(|it| it.id() == id)
+    };
+    for it in merged.children_named("resources").flat_map(Element::all) {
+        let (kind, id) = (&it.name, it.id());
+        let is_known = !ours.contains(id) || before.contains(id);
+        if is_known || !KINDS.contains(&kind.as_str()) {
+            continue;
+        }
+        let replaceable = stands_alone(merged, id) && stands_alone(wanted, id);
+        let way = match replaceable {
+            true if adopt => continue,
+            true => ", or --force, which replaces it",
+            false => "",
+        };
         bail!(
-            "{} {} is there already, and none of the stack {name}; expected other names, or --force, which replaces it",
-            it.name,
-            it.id()
-        )
-    })
+            "{kind} {id} is there already, and none of the stack {name}; expected other names{way}"
+        );
+    }
+    Ok(())
 }
 
 /// The stack, with its resources kept away from nodes of the cluster that are none of its own.
@@ -610,7 +623,7 @@ mod tests {
             </cluster_property_set></crm_config>
             <nodes><node id="7" uname="a"/><node id="8" uname="b"/></nodes>
             <resources><primitive id="other"/><primitive id="x" type="old"/><primitive id="z"/></resources>
-            <constraints><rsc_order id="s-old" first="x" then="z"/><rsc_order id="s-too-old" first="x" then="other"/><rsc_location id="mine-x" rsc="x" node="a"/>
+            <constraints><rsc_order id="s-old" first="x" then="z"/><rsc_order id="s-too-old" first="x" then="other"/><rsc_location id="s-many" rsc-pattern="." node="a"/><rsc_location id="mine-x" rsc="x" node="a"/>
             <rsc_colocation id="mine-z"><resource_set id="set"><resource_ref id="z"/></resource_set></rsc_colocation>
             </constraints>
             <tags><tag id="s"><obj_ref id="x"/><obj_ref id="z"/></tag></tags>
@@ -736,8 +749,17 @@ mod tests {
         let error = merge(&live, &cib(STACK), "s", false).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "primitive x is there already, and none of the stack s; expected other names, or --force, which replaces it"
+            "primitive x is there already, and none of the stack s; expected other names"
         );
+        assert!(merge(&live, &cib(STACK), "s", true).is_err());
+        let live = cib(r#"<resources><primitive id="x" type="theirs"/></resources>"#);
+        let error = merge(&live, &cib(STACK), "s", false).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("other names, or --force, which replaces it")
+        );
+        assert!(merge(&live, &cib(STACK), "s", true).is_ok());
     }
 
     #[test]

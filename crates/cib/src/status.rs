@@ -144,6 +144,11 @@ impl Resource {
         }
     }
 
+    /// Its id in the configuration: an instance of a clone has its number behind it.
+    pub fn base(&self) -> &str {
+        self.id.split(':').next().unwrap_or_default()
+    }
+
     /// Its state in a few words.
     pub fn told(&self) -> String {
         let mut words = vec![self.role.to_lowercase()];
