@@ -31,6 +31,7 @@ pub fn look(pool: &ZfsPool, node: &Node, depth: Depth) -> Result<Option<String>>
             finding = finding.or(present.take_in(pool, node)?);
         }
         finding = finding.or(is_writing(pool, node)?);
+        finding = finding.or(pool.changed_guid(node));
     }
     // Only a pool that has just written something is asked by a command: a dead one would hold it for ever.
     if depth >= Depth::Thorough && finding.is_none() {

@@ -37,6 +37,9 @@ pub struct Found {
     pub missing: Vec<String>,
     /// Those of them that are named.
     absent: Vec<String>,
+    /// Top-level vdevs of which nothing was found: no label names their devices. One that was evacuated and removed counts
+    /// for ever.
+    hidden: u64,
     /// Where was looked.
     pub searched: Vec<String>,
     /// Whole disks without any known content: their partition table may not have been read yet.
@@ -80,11 +83,11 @@ impl Found {
                 (leaf.guid, name.unwrap_or_else(|| leaf.guid.to_string()))
             })
             .collect();
-        // A top-level vdev of which nothing is there is not named by any label.
         let vdevs = self.newest().and_then(|label| label.vdev_children);
         let hidden = vdevs.unwrap_or(0).saturating_sub(tops.len() as u64);
         self.absent = absent.into_values().collect();
         self.missing = self.absent.clone();
+        self.hidden = hidden;
         if hidden > 0 {
             let what = format!("all disks of {hidden} top-level vdevs");
             self.missing.push(what);
@@ -118,8 +121,8 @@ impl Found {
     }
 }
 
-/// The hint that a start leaves, and that monitors renew: how many top-level vdevs the pool has, then its devices, one a
-/// line, each with the GUID that its label has.
+/// The hint that a start leaves, and that monitors renew: how many top-level vdevs are hidden, then the pool's devices, one
+/// a line, each with the GUID that its label has.
 const NOTE: &str = "disks";
 
 /// A device of the pool, as noted.
@@ -132,7 +135,7 @@ struct Noted {
 /// What was noted of the pool's devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Note {
-    vdevs: u64,
+    hidden: u64,
     devices: Vec<Noted>,
 }
 
@@ -143,35 +146,35 @@ impl Note {
             guid: leaf.label.vdev_guid,
         };
         Note {
-            vdevs: found
-                .newest()
-                .and_then(|label| label.vdev_children)
-                .unwrap_or(0),
+            hidden: found.hidden,
             devices: found.leaves.iter().map(device).collect(),
         }
     }
 
     fn read(node: &Node) -> Note {
         let text = node.hint(NOTE).unwrap_or_default();
-        let mut lines = text.lines();
-        let vdevs = lines.next().and_then(|line| line.parse().ok());
+        let hidden = text.lines().find_map(|line| line.parse().ok());
         let device = |line: &str| {
-            let (guid, device) = line.split_once(' ')?;
+            // An older version has noted devices only.
+            let (guid, device) = match line.starts_with('/') {
+                true => ("0", line),
+                false => line.split_once(' ')?,
+            };
             Some(Noted {
                 device: device.to_owned(),
                 guid: guid.parse().ok()?,
             })
         };
         Note {
-            vdevs: vdevs.unwrap_or(0),
-            devices: lines.filter_map(device).collect(),
+            hidden: hidden.unwrap_or(0),
+            devices: text.lines().filter_map(device).collect(),
         }
     }
 
     fn save(&self, node: &Node) -> Result<()> {
         let device = |noted: &Noted| format!("{} {}\n", noted.guid, noted.device);
         let devices: String = self.devices.iter().map(device).collect();
-        node.set_hint(NOTE, &format!("{}\n{devices}", self.vdevs))
+        node.set_hint(NOTE, &format!("{}\n{devices}", self.hidden))
     }
 
     fn has(&self, leaf: &Leaf) -> bool {
@@ -234,20 +237,21 @@ impl Present {
     }
 }
 
-/// Reads the labels of the pool's devices: of those that were noted, of those that their labels name, and, if the pool has
-/// more top-level vdevs than were noted, of all devices. An error if none has a label of it; None if nothing was noted.
+/// Reads the labels of the pool's devices: of those that were noted, of those that their labels name, and, if more top-level
+/// vdevs are hidden than were, of all devices. An error if none has a label of it; None if nothing was noted.
 pub fn look_again(pool: &ZfsPool, node: &Node) -> Result<Option<Present>> {
     let noted = Note::read(node);
     if noted.devices.is_empty() {
         return Ok(None);
     }
-    let guid = zfs::guid(node, &pool.pool)?;
     let mut looked = Looked::default();
     let devices = noted.devices.iter().map(|noted| noted.device.clone());
     looked.at(node, &devices.collect::<Vec<_>>())?;
+    let guid = zfs::guid(node, &pool.pool)?;
     let mut found = looked.found(node, pool, guid)?;
-    let vdevs = found.newest().map(|label| label.vdev_children.unwrap_or(0));
-    let places = match vdevs.is_none_or(|vdevs| vdevs > noted.vdevs) {
+    // Elsewhere there may be another pool of this name.
+    let guid = guid.or(found.newest().map(|label| label.pool_guid));
+    let places = match found.leaves.is_empty() || found.hidden > noted.hidden {
         true => everywhere(pool),
         false => found.absent.clone(),
     };
@@ -271,7 +275,7 @@ pub fn look_again(pool: &ZfsPool, node: &Node) -> Result<Option<Present>> {
     let disks: BTreeSet<&String> = of_noted.map(|leaf| &leaf.disk).collect();
     Ok(Some(Present {
         disks: disks.into_iter().cloned().collect(),
-        finding: looked.complaint(node, &found),
+        finding: looked.complaint(node, &found, &noted),
         noted,
         found,
     }))
@@ -297,9 +301,16 @@ fn renew(pool: &ZfsPool, node: &Node, noted: &Note, found: &Found) -> Result<Opt
         finding.unwrap_or_default()
     );
     let mut now = Note::of(&kept);
-    // Those of another top-level vdev that are not taken in yet have to be looked for again.
-    if now.vdevs > noted.vdevs && (new.is_empty() || !refused.is_empty()) {
-        now.vdevs = noted.vdevs;
+    // What no label names is not forgotten while it is away: else nobody would look for it any more. When it comes back it
+    // is as good as new, and may have lost its registration.
+    if now.hidden > noted.hidden {
+        now.hidden = noted.hidden;
+        let is_away = |old: &&Noted| !found.leaves.iter().any(|leaf| leaf.device == old.device);
+        let away = noted.devices.iter().filter(is_away);
+        now.devices.extend(away.map(|old| Noted {
+            device: old.device.clone(),
+            guid: 0,
+        }));
     }
     if now != *noted {
         let devices = now.devices.iter().map(|noted| noted.device.as_str());
@@ -378,7 +389,9 @@ impl Looked {
         for (device, label) in &self.labels {
             let disk = whole_disk(node, device)?;
             labelled.insert(disk.clone());
-            let ours = label.pool == pool.pool
+            // A device that was taken out of the pool keeps a label that was written in no transaction group.
+            let ours = label.txg != 0
+                && label.pool == pool.pool
                 && guid.is_none_or(|guid| guid == label.pool_guid)
                 && matches!(label.state, LabelState::Active | LabelState::Exported);
             if ours {
@@ -416,11 +429,16 @@ impl Looked {
         Ok(name.unwrap_or_else(|| device.to_owned()))
     }
 
-    /// What is wrong with a device that the pool has by its labels, if one was not found.
-    fn complaint(&self, node: &Node, found: &Found) -> Option<String> {
-        let path = found.absent.first()?;
-        let device = node.real_path(path).ok().flatten().unwrap_or_default();
-        Some(match self.failed.get(&device) {
+    /// What is wrong with a device that the pool has by its labels, or had when it was noted and no label names it, if one
+    /// was not found.
+    fn complaint(&self, node: &Node, found: &Found, noted: &Note) -> Option<String> {
+        let is_here = |old: &&Noted| found.leaves.iter().any(|leaf| leaf.device == old.device);
+        let away = noted.devices.iter().find(|old| !is_here(old));
+        let away = away.filter(|_| found.hidden > noted.hidden);
+        let path = found.absent.first().or(away.map(|old| &old.device))?;
+        let device = node.real_path(path).ok().flatten();
+        let failed = device.and_then(|device| self.failed.get(&device));
+        Some(match failed.or(self.failed.get(path)) {
             Some(why) => why.clone(),
             None => format!("its disk {path} is not there"),
         })

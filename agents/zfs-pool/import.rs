@@ -531,7 +531,8 @@ struct Tunable {
 /// One a line: `set NAME=VALUE`, or `back NAME=VALUE` once it is being set back.
 fn tunables_in(note: &str) -> Vec<Tunable> {
     let tunable = |line: &str| {
-        let (word, pair) = line.split_once(' ')?;
+        // An older version has noted no word.
+        let (word, pair) = line.split_once(' ').unwrap_or(("back", line));
         let (name, before) = pair.split_once('=')?;
         Some(Tunable {
             name: name.to_owned(),

@@ -330,14 +330,30 @@ impl ZfsPool {
         Ok(state.filter(|_| self.namesake(node).is_none()))
     }
 
-    /// The GUID of another pool that has this one's name in the kernel. In doubt there is none: then what is there is ours.
+    /// The GUID of another pool that has this one's name in the kernel. In doubt there is none: then what is there is ours, as
+    /// is what was brought up here, and given another GUID since.
     fn namesake(&self, node: &Node) -> Option<u64> {
+        let guid = self.other_guid(node)?;
+        Expected::noted(node).is_none().then_some(guid)
+    }
+
+    /// The GUID of the pool of this name in the kernel, if it is known and not the one that is expected.
+    fn other_guid(&self, node: &Node) -> Option<u64> {
         let wanted = self.pool_guid?;
         let guid = zfs::guid(node, &self.pool).unwrap_or_else(|error| {
             debug!("{error:#}");
             None
         });
         guid.filter(|guid| *guid != wanted)
+    }
+
+    /// What somebody should look at: the next start would not find this pool.
+    pub fn changed_guid(&self, node: &Node) -> Option<String> {
+        let (wanted, guid) = (self.pool_guid?, self.other_guid(node)?);
+        Some(format!(
+            "pool {} has the GUID {guid}, and parameter pool_guid expects {wanted}: it would not be found again",
+            self.pool
+        ))
     }
 
     /// Fails if another pool has this one's name in the kernel: both cannot be there.

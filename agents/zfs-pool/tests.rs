@@ -12,8 +12,8 @@ use ocf::{Exit, Outcome};
 use crate::pool::ZfsPool;
 use machine::{
     ANNOUNCE, LINK, changed_device, corrupt, device_with_label, export, import_by_hand,
-    imported_by_hand, listing_also, machine, machine_last_used_by, plug, pull, with_multipath,
-    with_old_link, without_link,
+    imported_by_hand, listing_also, machine, machine_last_used_by, plug, pull, removed_device,
+    with_multipath, with_old_link, without_link,
 };
 
 const TANK: &[(&str, &str)] = &[("pool", "tank")];
@@ -1092,8 +1092,50 @@ fn a_disk_that_was_added_is_found_and_reserved() {
     script.disk("/dev/sdd", |disk| *disk = Default::default());
     deep_reason(&script, &params, Exit::Success);
     assert_eq!(keys(&script, "/dev/sdd"), [OUR_KEY]);
+    // No other label names it, and it is missed all the same.
+    pull(script.tree(), "sdd");
+    script.disk("/dev/sdd", |disk| *disk = Default::default());
+    for _ in 0..2 {
+        let why = deep_reason(&script, &params, Exit::Degraded);
+        assert!(why.contains("its disk /dev/sdd1 is not there"), "{why}");
+    }
+    plug(script.tree(), "sdd", &changed_device(2, &["sdd"], "sdd"));
+    deep_reason(&script, &params, Exit::Success);
+    // Another one has its place, and it is taken out together with its mirror, which is not there.
+    plug(script.tree(), "sde", &changed_device(2, &["sde"], "sde"));
+    let removed = removed_device(&["sdd", "sdf"], "sdd");
+    script.tree().write_bytes("/dev/sdd1", &removed);
+    deep_reason(&script, &params, Exit::Success);
+    assert_eq!(keys(&script, "/dev/sde"), [OUR_KEY]);
     ok(&script, "stop", &params);
-    assert!(keys(&script, "/dev/sdd").is_empty());
+    for disk in ["/dev/sdd", "/dev/sde"] {
+        assert!(keys(&script, disk).is_empty());
+    }
+}
+
+#[test]
+fn a_note_of_an_older_version_is_renewed() {
+    let script = machine();
+    ok(&script, "start", TANK);
+    let note = "/run/hastor/zfs-pool/resource/disks";
+    let now = script.read_file(note).unwrap();
+    script.write_file(note, "/dev/sda1\n/dev/sdb1\n/dev/sdc1");
+    ok(&script, "monitor", TANK);
+    deep_reason(&script, TANK, Exit::Success);
+    assert_eq!(script.read_file(note).unwrap(), now);
+}
+
+#[test]
+fn a_pool_that_was_given_another_guid_is_still_ours() {
+    let params = with(&[("pool_guid", "7")]);
+    let script = machine();
+    ok(&script, "start", &params);
+    script.write_file("/proc/spl/kstat/zfs/tank/guid", "9\n");
+    ok(&script, "monitor", &params);
+    let why = deep_reason(&script, &params, Exit::Degraded);
+    assert!(why.contains("has the GUID 9"), "{why}");
+    ok(&script, "stop", &params);
+    assert!(!script.tree().exists("/proc/spl/kstat/zfs/tank/state"));
 }
 
 #[test]

@@ -283,6 +283,11 @@ pub fn changed_device(vdevs: u64, members: &[&str], itself: &str) -> Vec<u8> {
     device(0, 50, (vdevs, members), itself, ("n1", 1))
 }
 
+/// One that was taken out of the pool, with others.
+pub fn removed_device(members: &[&str], itself: &str) -> Vec<u8> {
+    device(0, 0, (2, members), itself, ("n1", 1))
+}
+
 fn device(
     state: u64,
     txg: u64,
