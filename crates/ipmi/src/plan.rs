@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     by_suite: usize,
     by_open: usize,
     by_role: Vec<Error>,
-    finals: Vec<ErrorKind>,
+    finals: Vec<Error>,
 }
 
 /// What to do after a refusal.
@@ -86,13 +86,17 @@ impl Plan {
                 if self.by_suite >= 2 * self.suites.len() {
                     return Next::GiveUp(self.no_common_suite(refusal));
                 }
-                self.suite = (self.suite + 1) % self.suites.len().max(1);
+                self.other_suite();
                 Next::Again
             }
             RefusalKind::OpenPrivilege => {
                 self.by_open += 1;
                 self.explicit = !self.explicit;
-                if self.by_open < 3 {
+                // A BMC may not have meant the privilege, but an algorithm that it does not know.
+                if self.by_open % 2 == 0 {
+                    self.other_suite();
+                }
+                if self.by_open < (2 * self.suites.len()).max(3) {
                     return Next::Again;
                 }
                 self.lower(error(ErrorKind::PrivilegeTooLow))
@@ -105,19 +109,31 @@ impl Plan {
                 }
                 // By name only is the first and the third of them, and what tells most.
                 let first = self.by_role.swap_remove(0);
-                if first.kind() == ErrorKind::PrivilegeTooLow {
-                    return self.lower(first);
+                // A user who may not be administrator is unknown to some, as one.
+                match first.kind() {
+                    ErrorKind::PrivilegeTooLow | ErrorKind::UnknownUser => self.lower(first),
+                    _ => Next::GiveUp(first),
                 }
-                Next::GiveUp(first)
             }
             RefusalKind::Final(kind) => {
-                if self.finals.contains(&kind) {
-                    return Next::GiveUp(error(kind));
+                if let Some(first) = self.finals.iter().find(|it| it.kind() == kind) {
+                    return Next::GiveUp(first.clone());
                 }
-                self.finals.push(kind);
+                self.finals.push(error(kind));
+                // A BMC may have got one of them wrong.
+                self.other_suite();
                 Next::Again
             }
         }
+    }
+
+    /// Takes in that nobody answers any more: a BMC may drop what it does not know.
+    pub(crate) fn unanswered(&mut self) {
+        self.other_suite();
+    }
+
+    fn other_suite(&mut self) {
+        self.suite = (self.suite + 1) % self.suites.len().max(1);
     }
 
     /// Asks for less from now on, if that is allowed.
@@ -197,13 +213,14 @@ mod tests {
         let kind = RefusalKind::Final(ErrorKind::WrongPassword);
         let (tried, end) = play(plan(true), kind);
         assert_eq!((tried.len(), end), (2, ErrorKind::WrongPassword));
-        assert_eq!(tried[0], tried[1]);
+        let ids = tried.iter().map(|proposal| proposal.suite.id());
+        assert_eq!(ids.collect::<Vec<_>>(), [17, 3]);
     }
 
     #[test]
     fn unknown_users_are_looked_up_both_ways() {
         let kind = RefusalKind::Role(ErrorKind::UnknownUser);
-        let (tried, end) = play(plan(true), kind);
+        let (tried, end) = play(plan(false), kind);
         let by_name: Vec<bool> = tried.iter().map(|proposal| proposal.name_only).collect();
         assert_eq!(
             (by_name.as_slice(), end),
@@ -216,17 +233,24 @@ mod tests {
         let kind = RefusalKind::Role(ErrorKind::PrivilegeTooLow);
         let (tried, end) = play(plan(false), kind);
         assert_eq!((tried.len(), end), (3, ErrorKind::PrivilegeTooLow));
-        let (tried, end) = play(plan(true), kind);
-        let operator = |proposal: &Proposal| proposal.privilege == Privilege::Operator;
-        assert_eq!((tried.len(), end), (6, ErrorKind::PrivilegeTooLow));
-        assert!(!tried[..3].iter().any(operator) && tried[3..].iter().all(operator));
+        for error in [ErrorKind::PrivilegeTooLow, ErrorKind::UnknownUser] {
+            let (tried, end) = play(plan(true), RefusalKind::Role(error));
+            let operator = |proposal: &Proposal| proposal.privilege == Privilege::Operator;
+            assert_eq!((tried.len(), end), (6, error));
+            assert!(!tried[..3].iter().any(operator) && tried[3..].iter().all(operator));
+        }
     }
 
     #[test]
     fn open_session_is_asked_both_ways() {
         let (tried, end) = play(plan(true), RefusalKind::OpenPrivilege);
-        let explicit: Vec<bool> = tried.iter().map(|proposal| proposal.explicit).collect();
-        assert_eq!(explicit, [false, true, false, true, false, true]);
+        let asked: Vec<(bool, u8)> = tried
+            .iter()
+            .map(|proposal| (proposal.explicit, proposal.suite.id()))
+            .collect();
+        let administrator = [(false, 17), (true, 17), (false, 3), (true, 3)];
+        let operator = [(true, 17), (false, 17), (true, 3), (false, 3)];
+        assert_eq!(asked, [administrator, operator].concat());
         assert_eq!(end, ErrorKind::PrivilegeTooLow);
     }
 

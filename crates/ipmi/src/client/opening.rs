@@ -73,7 +73,7 @@ impl Opening {
                 deadline,
                 config.interrupted,
             )? {
-                Knock::Open(session) => {
+                Knock::Open(session, proposal) => {
                     if let Some(socket) = door.socket.take() {
                         self.plan = plan;
                         self.target = at;
@@ -98,6 +98,9 @@ impl Opening {
                 }
                 Knock::Silence => {
                     wait = (wait * 2).min(LONGEST_WAIT);
+                    if door.silent >= SILENT {
+                        plan.unanswered();
+                    }
                     if door.lacks_ipmi20() {
                         trouble = Some(ErrorKind::NoIpmi20.because(
                             "the BMC says that it does not speak IPMI 2.0, or that it is disabled",
@@ -150,7 +153,8 @@ struct Door<'a> {
 
 /// What came of one attempt.
 enum Knock {
-    Open(Box<Session>),
+    /// And what that was asked for: it may have been an earlier attempt.
+    Open(Box<Session>, Proposal),
     Refused(Refusal),
     Silence,
     Unreachable(std::io::Error),
@@ -231,7 +235,7 @@ impl<'a> Door<'a> {
                 }
                 Step::Open(session) => {
                     self.attempts.clear();
-                    return Ok(Knock::Open(session));
+                    return Ok(Knock::Open(session, asked));
                 }
                 Step::Refused(refusal) => {
                     if let Some(farewell) = &refusal.farewell {

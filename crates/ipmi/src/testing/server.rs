@@ -104,6 +104,8 @@ pub struct Faults {
     pub rakp2_status: Vec<u8>,
     /// Status of the next so many RAKP messages 4.
     pub rakp4_status: Vec<u8>,
+    /// Status of its answer to algorithms that it does not have, instead of 11h; with 0 it does not answer.
+    pub unknown_suite: Option<u8>,
     /// It opens sessions with this suite's algorithms, whatever was asked for.
     pub other_suite: Option<u8>,
     /// Its next so many proofs in RAKP message 2 are wrong.
@@ -291,6 +293,9 @@ impl Server {
             wire::RAKP3 => (wire::RAKP4, self.rakp3(id, rest)?),
             _ => return None,
         };
+        if payload_type == wire::OPEN_REQUEST && outcome.status == 0 && outcome.rest.is_empty() {
+            return None;
+        }
         let console = match payload_type {
             wire::OPEN_REQUEST => id,
             _ => outcome.console,
@@ -316,7 +321,7 @@ impl Server {
         };
         let suite = Suite::from_numbers([chosen[4], chosen[12], chosen[20]]);
         let Some(mut suite) = suite.filter(|suite| self.suites.contains(&suite.id())) else {
-            return Said::no(0x11, console);
+            return Said::no(self.faults.unknown_suite.unwrap_or(0x11), console);
         };
         if let Some(other) = self.faults.other_suite.and_then(Suite::from_id) {
             suite = other;

@@ -158,6 +158,25 @@ fn no_common_suite() {
 }
 
 #[test]
+fn a_bmc_that_does_not_say_what_it_lacks_is_asked_for_the_other_suite() {
+    for status in [0x12, 0x20, 0] {
+        let mut setup = Setup::new("admin", "secret");
+        setup.suites = vec![3];
+        let bmc = Bmc::start(setup);
+        bmc.faults(|faults| faults.unknown_suite = Some(status));
+        assert_eq!(open(&bmc, |_| ()).unwrap().suite(), 3, "{status:#x}");
+        // Only if more than one may be used.
+        if status > 0 {
+            let (kind, text) = refusal(&bmc, |config| config.cipher = Some(17));
+            assert!(
+                [ErrorKind::PrivilegeTooLow, ErrorKind::Protocol].contains(&kind),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_weaker_answer_than_asked_for_is_refused() {
     let bmc = bmc();
     bmc.faults(|faults| faults.other_suite = Some(2));
