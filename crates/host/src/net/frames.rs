@@ -37,12 +37,13 @@ impl Arp {
         }
     }
 
-    /// The reply nobody asked for: "`ip` is at `mac`", to everybody.
-    pub fn gratuitous_reply(mac: &Mac, broadcast: &Mac, ip: Ipv4Addr) -> Arp {
+    /// The reply nobody asked for: "`ip` is at `mac`", to everybody. Its target is its sender (RFC 5944, 4.6): Linux takes no
+    /// other reply for gratuitous, and lets an entry that is younger than a second be.
+    pub fn gratuitous_reply(mac: &Mac, ip: Ipv4Addr) -> Arp {
         Arp {
             reply: true,
             sender: (mac.clone(), ip),
-            target: (broadcast.clone(), ip),
+            target: (mac.clone(), ip),
         }
     }
 
@@ -187,8 +188,7 @@ mod tests {
     #[test]
     fn arp_is_read_as_it_is_written_on_ethernet_and_infiniband() {
         let long = Mac((0..20).collect());
-        let everybody = Mac(vec![255; 20]);
-        let reply = Arp::gratuitous_reply(&long, &everybody, Ipv4Addr::new(192, 0, 2, 7));
+        let reply = Arp::gratuitous_reply(&long, Ipv4Addr::new(192, 0, 2, 7));
         assert_eq!(
             Arp::read(&reply.bytes(ARPHRD_INFINIBAND).unwrap()),
             Some(reply)

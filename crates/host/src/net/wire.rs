@@ -56,13 +56,13 @@ impl Announcer {
 
     /// Tells them once. A form of the other family is [`Errno::EAFNOSUPPORT`].
     pub fn announce(&self, form: Announcement) -> Result<(), NetError> {
-        let Link { mac, broadcast, .. } = &self.link;
+        let mac = &self.link.mac;
         let sent = match (&self.socket, form) {
             (Speaker::Arp(socket, ip), Announcement::Request) => {
                 socket.send(&Arp::gratuitous_request(mac, *ip))
             }
             (Speaker::Arp(socket, ip), Announcement::Reply) => {
-                socket.send(&Arp::gratuitous_reply(mac, broadcast, *ip))
+                socket.send(&Arp::gratuitous_reply(mac, *ip))
             }
             (Speaker::Neighbour(socket, ip), Announcement::Neighbour { router }) => {
                 let message = frames::neighbour_advertisement(mac, *ip, router);
