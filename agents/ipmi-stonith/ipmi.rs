@@ -25,6 +25,12 @@ const LOOK: Duration = Duration::from_secs(15);
 const ON: Duration = Duration::from_secs(15);
 /// The longest that one question may take; after that the session counts as lost.
 const QUESTION: Duration = Duration::from_secs(5);
+/// The least that power_timeout means.
+const LEAST: Duration = Duration::from_secs(5);
+/// What the usual readings of "off" take, which is part of the time for off.
+const READINGS: Duration = Duration::from_secs(1);
+/// Pacemaker's default, in seconds.
+const STONITH_TIMEOUT: u64 = 60;
 /// How long a reboot leaves the power off where power_wait does not say: power supplies need a
 /// moment to drop.
 const HOLD: Duration = Duration::from_secs(2);
@@ -191,7 +197,8 @@ pub struct Ipmi {
 
     /// Time for off
     ///
-    /// In seconds, 5 to 600. A reboot may take 15 s more. Pacemaker's own timeout
+    /// In seconds, 5 to 600. A reboot may take 15 s more. What power_wait, off_readings and
+    /// stonith_status_sleep add to their defaults comes on top of both. Pacemaker's own timeout
     /// (pcmk_off_timeout and pcmk_reboot_timeout, else stonith-timeout, 60 s) has to be
     /// longer; it tries a second time if less than 70 % of that is over.
     #[arg(long, default_value = "40", value_parser = ocf::seconds(5..=600))]
@@ -199,7 +206,7 @@ pub struct Ipmi {
 
     /// The same, under its name in fence_ipmilan
     ///
-    /// In seconds; 0 means action_timeout.
+    /// In seconds; 0 means action_timeout, and less than 5 means 5.
     #[arg(long, value_parser = ocf::seconds(0..=600))]
     power_timeout: Option<Seconds>,
 
@@ -432,6 +439,12 @@ impl Fence for Ipmi {
         if self.privlvl < Privilege::Operator {
             remark("privlvl: switching power needs operator");
         }
+        let reboot = self.limit(Action::Reboot).as_secs();
+        if reboot >= STONITH_TIMEOUT {
+            remark(&format!(
+                "a reboot may take {reboot} s: pcmk_reboot_timeout, or stonith-timeout, has to be longer"
+            ));
+        }
         if self.method != MethodName::Onoff && !self.allow_cycle.is_on() {
             remark("method is done as onoff: the BMC's own needs allow_cycle");
         }
@@ -444,8 +457,9 @@ impl Fence for Ipmi {
 
     fn limit(&self, action: Action) -> Duration {
         match action {
-            Action::Off | Action::On => self.off_limit(),
-            Action::Reboot => self.off_limit() + ON,
+            Action::Off => self.off_limit(),
+            Action::On => self.patience(),
+            Action::Reboot => self.off_limit() + self.on_limit(),
             _ => LOOK,
         }
     }
@@ -560,7 +574,7 @@ impl Ipmi {
 
     fn access(&self, password: Secret) -> Result<Access> {
         Ok(Access {
-            address: self.ip.clone().unwrap_or_default().trim().to_owned(),
+            address: without_brackets(self.ip.as_deref().unwrap_or_default().trim()).to_owned(),
             port: u16::try_from(self.ipport)?,
             username: self.username.clone().unwrap_or_default(),
             password,
@@ -575,7 +589,7 @@ impl Ipmi {
         })
     }
 
-    fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         let wait = self.power_wait.map(Duration::from);
         Plan {
             device: self.device(),
@@ -591,7 +605,7 @@ impl Ipmi {
             hold: wait.unwrap_or(HOLD),
             reach: self.login_timeout.into(),
             off: self.off_limit(),
-            on: ON,
+            on: self.on_limit(),
             method: match (self.method, self.allow_cycle.is_on()) {
                 (MethodName::Cycle, true) => Method::Cycle,
                 (MethodName::Reset, true) => Method::Reset,
@@ -608,11 +622,27 @@ impl Ipmi {
         }
     }
 
-    fn off_limit(&self) -> Duration {
+    /// How long a BMC may need.
+    fn patience(&self) -> Duration {
         let power_timeout = self.power_timeout.map(Duration::from);
+        // fence_ipmilan does not care for it as long as the cluster calls, so that any value may stand there.
         power_timeout
             .filter(|time| !time.is_zero())
-            .unwrap_or(self.action_timeout.into())
+            .map_or(self.action_timeout.into(), |time| time.max(LEAST))
+    }
+
+    /// How long an off may take: with the time in which no "off" is believed, and that of the readings, as far as it is not
+    /// the usual one.
+    fn off_limit(&self) -> Duration {
+        let settle = self.power_wait.map_or(Duration::ZERO, Duration::from);
+        let readings = Duration::from(self.stonith_status_sleep) * self.off_readings;
+        self.patience() + settle + readings.saturating_sub(READINGS)
+    }
+
+    /// How long a reboot's on may take, and what the power stays off before it.
+    fn on_limit(&self) -> Duration {
+        let hold = self.power_wait.map_or(HOLD, Duration::from);
+        ON + hold.saturating_sub(HOLD)
     }
 
     fn speaks_2_0(&self) -> bool {
@@ -736,6 +766,12 @@ fn kg_bytes(text: &Secret) -> Option<Vec<u8>> {
         _ => None,
     });
     pairs.collect()
+}
+
+/// An IPv6 address as ipmitool takes it, too.
+fn without_brackets(ip: &str) -> &str {
+    let inside = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    inside.unwrap_or(ip)
 }
 
 fn is_address(text: &str) -> bool {

@@ -154,6 +154,22 @@ fn power_wait_is_kept_before_off_is_believed_and_before_on() {
     assert!(ok(&chip, &plan, Action::Reboot) >= Duration::from_secs(8));
 }
 
+/// Whatever wait is asked for, there is time left for what comes after it.
+#[test]
+fn a_long_power_wait_leaves_time_to_power_on() {
+    for seconds in [0, 15, 60] {
+        let wait = format!("power_wait={seconds}");
+        let plan = super::parameters::plan_of(&["ip=192.0.2.1", "username=u", &wait]);
+        let chip = Chip::new(true);
+        let host = chip.script.host(Duration::from_secs(300));
+        let interrupted = || false;
+        let task = Task::new(&host, Action::Reboot, None, &interrupted);
+        Course::new(&plan, &task, &chip).reboot().unwrap();
+        let commands = &chip.look().commands;
+        assert_eq!(*commands, [Control::Off, Control::On], "{wait}");
+    }
+}
+
 #[test]
 fn more_readings_can_be_asked_for() {
     let mut plan = plan();

@@ -9,6 +9,7 @@ use host::testing::{Fault, Killed, Reply, Script};
 use host::{Cmd, Host};
 use ocf::fence::{Fence, Outcome, Request, execute};
 
+use crate::course::Plan;
 use crate::ipmi::Ipmi;
 
 const SECRET: &str = "Marker-S3cret";
@@ -472,6 +473,11 @@ fn remarks_tell_what_is_unwise() {
     );
 }
 
+/// What comes of parameters.
+pub fn plan_of(lines: &[&str]) -> Plan {
+    ocf_parse(&request(lines).unwrap()).plan()
+}
+
 fn ocf_parse(request: &Request) -> Ipmi {
     let words = request
         .params
@@ -490,6 +496,12 @@ fn times_fit_into_pacemakers() {
     assert_eq!(limit(&[], Action::Status), 15);
     assert_eq!(limit(&[], Action::Monitor), 15);
     assert_eq!(limit(&["power_timeout=20"], Action::Reboot), 35);
+    assert_eq!(limit(&["power_timeout=1"], Action::On), 5);
+    assert_eq!(limit(&["power_wait=20"], Action::Off), 60);
+    assert_eq!(limit(&["power_wait=20"], Action::On), 40);
+    assert_eq!(limit(&["power_wait=20"], Action::Reboot), 60 + 15 + 18);
+    let slow = ["off_readings=5", "stonith_status_sleep=10"];
+    assert_eq!(limit(&slow, Action::Off), 40 + 49);
     assert_eq!(
         limit(&["power_timeout=0", "action_timeout=90"], Action::Off),
         90
