@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use host::Host;
+use host::{Host, is_zfs_locked};
 use nix::errno::Errno;
 
 /// How long an object may be busy that is about to be left by the kernel, such as a session's last command.
@@ -166,23 +166,11 @@ fn while_busy(host: &Host, mut action: impl FnMut() -> Result<()>) -> Result<()>
     }
 }
 
-/// ERESTARTSYS, which the kernel means for itself. A ZFS volume that nobody has open answers it if the module's lock of all
-/// pools is not free for a second, as while another pool is imported.
-const RESTART: i32 = 512;
-
-/// Tries again as long as that lock is held and there is time.
+/// Tries again as long as a volume cannot be opened because another pool is imported, and there is time.
 pub fn while_locked<T>(host: &Host, mut action: impl FnMut() -> Result<T>) -> Result<T> {
-    let is_locked = |error: &anyhow::Error| {
-        let error = error.root_cause().downcast_ref::<io::Error>();
-        error.is_some_and(|error| match error.raw_os_error() {
-            Some(number) => number == RESTART,
-            // How Host says it.
-            None => error.kind() == io::ErrorKind::ResourceBusy,
-        })
-    };
     loop {
         match action() {
-            Err(error) if is_locked(&error) => {
+            Err(error) if is_zfs_locked(&error) => {
                 if host.time_left() < PATIENCE {
                     return Err(error.context("the zfs module is busy, as while it imports a pool"));
                 }

@@ -6,6 +6,20 @@ use anyhow::{Context, Result};
 
 use crate::Host;
 
+/// ERESTARTSYS, which the kernel means for itself. A ZFS volume that nobody has open answers it if the module's lock of all
+/// pools is not free for zvol_open_timeout_ms (zvol_open, since Linux 5.13).
+pub(crate) const RESTART: i32 = 512;
+
+/// Could a ZFS volume not be opened because the module's lock of all pools was held, as while another pool is imported?
+pub fn is_zfs_locked(error: &anyhow::Error) -> bool {
+    let error = error.root_cause().downcast_ref::<io::Error>();
+    error.is_some_and(|error| match error.raw_os_error() {
+        Some(number) => number == RESTART,
+        // In words, as zvol_name has it.
+        None => error.kind() == io::ErrorKind::ResourceBusy,
+    })
+}
+
 /// What holds a disk, of the types that the kernel knows (`enum pr_type`, linux/pr.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrKind {

@@ -29,7 +29,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 pub use apart::TooSlow;
-pub use block::{PrError, PrKind, Reservations};
+pub use block::{PrError, PrKind, Reservations, is_zfs_locked};
 pub use cmd::{Cmd, CmdError, Output};
 pub use deadline::Deadline;
 pub use mounts::{MountError, MountFlags};

@@ -120,14 +120,10 @@ pub(super) fn reread_partitions(disk: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// ERESTARTSYS, which the kernel means for itself. A volume that nobody has open answers it if the module's lock of all pools
-/// is not free for zvol_open_timeout_ms (zvol_open, since Linux 5.13).
-const RESTART: i32 = 512;
-
 /// An error of opening a volume, in words.
 pub(super) fn not_opened(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(RESTART) => io::Error::new(
+        Some(crate::block::RESTART) => io::Error::new(
             io::ErrorKind::ResourceBusy,
             "the zfs module is busy, as while it imports a pool",
         ),

@@ -59,8 +59,6 @@ type Meets = Arc<dyn Fn(&Tree) -> bool + Send + Sync>;
 
 /// How long a volume waits for the module's lock when it is opened.
 const OPENING: Duration = Duration::from_secs(1);
-/// ERESTARTSYS: what it answers then.
-const RESTART: i32 = 512;
 
 enum Called {
     Line(String),
@@ -560,7 +558,7 @@ impl System for Script {
     fn kernel_file(&self, path: &str, access: Access<'_>) -> Option<io::Result<()>> {
         let lio = self.state().lio.clone()?;
         if lio.opens(path, &access) && self.is_zfs_locked() {
-            return Some(Err(io::Error::from_raw_os_error(RESTART)));
+            return Some(Err(io::Error::from_raw_os_error(crate::block::RESTART)));
         }
         let busy = self.state().busy.clone();
         let answer = lio.answers(path, access, |device| busy.iter().any(|busy| busy(device)))?;
