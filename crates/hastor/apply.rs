@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use cib::{
-    Change, Element, Resource, Status, changes, merge, retire, with_configuration, with_devices_of,
+    Change, Element, Resource, Status, changes, members, merge, retire, with_configuration,
+    with_devices_of,
 };
 
 use crate::pacemaker::Pacemaker;
@@ -50,7 +51,7 @@ impl Apply<'_> {
             )?;
         }
         let ours = members(&wanted, name);
-        self.report(&wanted, |resource| ours.contains(&resource.id.as_str()))
+        self.report(&wanted, |resource| ours.contains(&resource.id))
     }
 
     /// Takes the last change back.
@@ -104,7 +105,7 @@ impl Apply<'_> {
                 rested.map(|it| it.id).collect()
             }
         };
-        let all = primitives(&wanted);
+        let all: BTreeSet<&str> = wanted.primitives().map(Element::id).collect();
         // An empty configuration, for one, is not valid: it has no fencing.
         if self.agreed(&live, &wanted, false)? {
             self.replace(&before.path, &live, &back)?;
@@ -247,6 +248,7 @@ impl Apply<'_> {
             before = retiring;
         }
         let (kept, devices) = with_devices_of(&before, &made);
+        let named_devices = devices.join(", ");
         if is_cluster && !devices.is_empty() {
             // All else may be done already, by a change that was broken off here.
             if kept != before {
@@ -254,23 +256,18 @@ impl Apply<'_> {
             }
             writeln!(
                 self.out,
-                "Waiting for the cluster before {} is removed ...",
-                devices.join(", ")
+                "Waiting for the cluster before {named_devices} is removed ..."
             )?;
             self.out.flush()?;
             let pending = self.pacemaker.pending(self.wait)?;
             ensure!(
                 pending.is_empty(),
-                "{} is not removed yet, because the cluster has not settled within {} s, and may need it; pending: {}; do this \
-                 again once it has",
-                devices.join(", "),
+                "{named_devices} is not removed yet, because the cluster has not settled within {} s, and may need it; pending: {}; \
+                 do this again once it has",
                 self.wait.as_secs(),
                 pending.join("; ")
             );
-            let done = format!(
-                "all else is done, but {} is not removed yet",
-                devices.join(", ")
-            );
+            let done = format!("all else is done, but {named_devices} is not removed yet");
             made = wanted(&self.undisturbed(&kept, &done)?)?;
             before = kept;
         }
@@ -379,27 +376,12 @@ fn lines(list: &[Change]) -> String {
     list.iter().map(|change| format!("  {change}\n")).collect()
 }
 
-/// The primitives of a configuration.
-fn primitives(configuration: &Element) -> BTreeSet<&str> {
-    let all = configuration.all().into_iter();
-    let all = all.filter(|it| it.name == "primitive");
-    all.map(Element::id).collect()
-}
-
 /// Those that are the same in both configurations, and so is what they are in.
 fn untouched<'a>(before: &'a Element, after: &Element) -> BTreeSet<&'a str> {
     let all = |of: &'a Element| of.child("resources").map_or(&[][..], |it| &it.children);
     let kept = after.child("resources").map_or(&[][..], |it| &it.children);
     let same = all(before).iter().filter(|it| kept.contains(it));
-    same.flat_map(primitives).collect()
-}
-
-/// The resources of a stack.
-fn members<'a>(configuration: &'a Element, name: &str) -> Vec<&'a str> {
-    let tags = configuration.children_named("tags");
-    let tags = tags.flat_map(|it| &it.children);
-    tags.filter(|it| it.id() == name)
-        .flat_map(|tag| &tag.children)
+    same.flat_map(Element::primitives)
         .map(Element::id)
         .collect()
 }

@@ -65,12 +65,10 @@ impl Overview {
             others: Vec::new(),
             status,
         };
-        let all = cib.all();
+        let all: Vec<&Element> = cib.primitives().collect();
         for resource in &overview.status.resources {
             let id = resource.base();
-            let primitive = all
-                .iter()
-                .find(|it| it.name == "primitive" && it.id() == id);
+            let primitive = all.iter().find(|it| it.id() == id);
             let parameters = primitive
                 .map(|it| it.pairs("instance_attributes"))
                 .unwrap_or_default();

@@ -22,15 +22,11 @@ pub struct Answers {
 /// Asks our own agents about the parameters of those primitives whose parameters are others than in the configuration
 /// `before`. At their first level, they look at nothing of the node that asks.
 pub fn ask(host: &Host, before: &Element, wanted: &Element) -> Answers {
-    let primitives = |of: &Element| -> Vec<Element> {
-        let all = of.all().into_iter();
-        all.filter(|it| it.name == "primitive").cloned().collect()
-    };
-    let old = primitives(before);
+    let old: Vec<&Element> = before.primitives().collect();
     let mut answers = Answers::default();
-    for primitive in primitives(wanted) {
-        let same = |it: &Element| told(it) == told(&primitive) && it.id() == primitive.id();
-        let Some(command) = question(&primitive).filter(|_| !old.iter().any(same)) else {
+    for primitive in wanted.primitives() {
+        let same = |it: &&Element| told(it) == told(primitive) && it.id() == primitive.id();
+        let Some(command) = question(primitive).filter(|_| !old.iter().any(same)) else {
             continue;
         };
         match host.ask(&command.at_most(A_WHILE)) {

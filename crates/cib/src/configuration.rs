@@ -181,9 +181,7 @@ fn retire_in(resource: &mut Element, kept: &BTreeSet<&str>, ids: &mut Vec<String
         children.for_each(|child| retire_in(child, kept, ids));
         return;
     }
-    let all = resource.all().into_iter();
-    let primitives = all.filter(|it| it.name == "primitive");
-    ids.extend(primitives.map(|it| it.id().to_owned()));
+    ids.extend(resource.primitives().map(|it| it.id().to_owned()));
     if stop_where_told(resource) {
         return;
     }
@@ -211,30 +209,27 @@ pub fn with_devices_of(before: &Element, after: &Element) -> (Element, Vec<Strin
     }
     let there = &mut all.child_or_new("resources").children;
     there.extend(lost.into_iter().cloned());
-    let is_there = |id: &str| kept.contains(id) || ids.iter().any(|it| it == id);
+    let is_lost = |id: &str| ids.iter().any(|it| it == id);
     for constraint in before
         .children_named("constraints")
         .flat_map(|it| &it.children)
     {
         let named = named_by(constraint);
-        let binds = named.iter().any(|id| ids.iter().any(|it| it == id));
-        if binds && named.iter().all(|id| is_there(id)) && !kept.contains(constraint.id()) {
+        let binds = named.iter().any(|id| is_lost(id));
+        let all_there = named.iter().all(|id| kept.contains(id) || is_lost(id));
+        if binds && all_there && !kept.contains(constraint.id()) {
             let there = &mut all.child_or_new("constraints").children;
             there.push(constraint.clone());
         }
     }
     for old in before.children_named("tags").flat_map(|it| &it.children) {
         for reference in &old.children {
-            if !ids.iter().any(|it| it == reference.id()) {
+            if !is_lost(reference.id()) {
                 continue;
             }
-            let tags = &mut all.child_or_new("tags").children;
-            let at = tags.iter().position(|it| it.id() == old.id());
-            let at = at.unwrap_or_else(|| {
-                tags.push(Element::new("tag").with("id", old.id()));
-                tags.len() - 1
-            });
-            tags[at].children.push(reference.clone());
+            let tags = all.child_or_new("tags");
+            let tag = tags.child_with_id("tag", old.id());
+            tag.children.push(reference.clone());
         }
     }
     (all, ids)
@@ -324,7 +319,7 @@ fn configuration(cib: &Element) -> Result<&Element> {
 }
 
 /// The resources that a tag lists.
-fn members(configuration: &Element, tag: &str) -> BTreeSet<String> {
+pub fn members(configuration: &Element, tag: &str) -> BTreeSet<String> {
     let tags = configuration.children_named("tags");
     let tags = tags.flat_map(|tags| tags.children_named("tag"));
     tags.filter(|it| it.id() == tag)
@@ -373,13 +368,8 @@ fn properties(merged: &mut Element, wanted: &Element) {
                 is_there = true;
             }
             if !is_there {
-                let sets = &mut there.children;
-                let at = sets.iter().position(|it| it.id() == set.id());
-                let at = at.unwrap_or_else(|| {
-                    sets.push(Element::new(&set.name).with("id", set.id()));
-                    sets.len() - 1
-                });
-                sets[at].children.push(pair.clone());
+                let set = there.child_with_id(&set.name, set.id());
+                set.children.push(pair.clone());
             }
         }
     }
@@ -623,7 +613,8 @@ mod tests {
             </cluster_property_set></crm_config>
             <nodes><node id="7" uname="a"/><node id="8" uname="b"/></nodes>
             <resources><primitive id="other"/><primitive id="x" type="old"/><primitive id="z"/></resources>
-            <constraints><rsc_order id="s-old" first="x" then="z"/><rsc_order id="s-too-old" first="x" then="other"/><rsc_location id="s-many" rsc-pattern="." node="a"/><rsc_location id="mine-x" rsc="x" node="a"/>
+            <constraints><rsc_order id="s-old" first="x" then="z"/><rsc_order id="s-too-old" first="x" then="other"/>
+            <rsc_location id="s-many" rsc-pattern="." node="a"/><rsc_location id="mine-x" rsc="x" node="a"/>
             <rsc_colocation id="mine-z"><resource_set id="set"><resource_ref id="z"/></resource_set></rsc_colocation>
             </constraints>
             <tags><tag id="s"><obj_ref id="x"/><obj_ref id="z"/></tag></tags>

@@ -96,6 +96,22 @@ impl Element {
         &mut self.children[at]
     }
 
+    /// The child with this name and id, which is made if there is none with that id.
+    pub fn child_with_id(&mut self, name: &str, id: &str) -> &mut Element {
+        let at = self.children.iter().position(|child| child.id() == id);
+        let at = at.unwrap_or_else(|| {
+            self.children.push(Element::new(name).with("id", id));
+            self.children.len() - 1
+        });
+        &mut self.children[at]
+    }
+
+    /// The primitives in it, or it itself if it is one, in the order of the text.
+    pub fn primitives(&self) -> impl Iterator<Item = &Element> {
+        let all = self.all().into_iter();
+        all.filter(|it| it.name == "primitive")
+    }
+
     /// This element and all in it, in the order of the text.
     pub fn all(&self) -> Vec<&Element> {
         let mut all = vec![self];

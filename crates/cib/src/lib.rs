@@ -19,7 +19,7 @@ mod status;
 mod values;
 
 pub use configuration::{
-    Change, changes, is_secret, merge, retire, with_configuration, with_devices_of,
+    Change, changes, is_secret, members, merge, retire, with_configuration, with_devices_of,
 };
 pub use element::Element;
 pub use scripts::{crm_script, pcs_script};
