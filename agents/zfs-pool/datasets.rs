@@ -79,10 +79,6 @@ impl Expected {
         self.missing(node)?.check_empty()
     }
 
-    fn is_empty(&self) -> bool {
-        self.mounted.is_empty() && self.volumes.is_empty()
-    }
-
     /// Fails if this, which is missing, is anything.
     fn check_empty(&self) -> Result<()> {
         if let Some((dataset, target)) = self.mounted.first() {
@@ -136,16 +132,15 @@ fn link(volume: &str) -> String {
 /// Fails if something that belongs to the pool is not there, unless ZFS says that this is how somebody wants it: then that is
 /// noted. ZFS is asked only if something is missing.
 pub fn watch(pool: &ZfsPool, node: &Node, mut expected: Expected) -> Result<()> {
-    if expected.missing(node)?.is_empty() {
+    // What is being renamed or moved is unmounted for a moment, and ZFS still says what was.
+    let changed = expected_changes(pool, node, &expected).or_else(|_| {
+        node.sleep(SETTLE);
+        expected_changes(pool, node, &expected)
+    })?;
+    if changed.is_empty() {
         return Ok(());
     }
-    // What is being renamed or moved is unmounted for a moment, and ZFS still says what was.
-    let mut changed = expected_changes(pool, node, &expected);
-    if changed.is_err() {
-        node.sleep(SETTLE);
-        changed = expected_changes(pool, node, &expected);
-    }
-    for Change { name, place, why } in changed? {
+    for Change { name, place, why } in changed {
         match &place {
             Some(place) => warn!("{name}: {why}; watching {place} from now on"),
             None => warn!("{name}: {why}; it is watched no longer"),
